@@ -1,0 +1,206 @@
+"""What must hold in every dataset, as plain mappings that Great Expectations accepts as they are.
+
+``severity`` critical blocks (above its tolerance) and sends failing rows to quarantine, warning is shown, info is shown
+small. In ``meta``: ``code`` (stable reason), ``sentence`` (for clinicians), ``gate``, ``tolerance`` (share of rows),
+and ``action``: ``quarantine`` (default for critical), ``null`` (the cell is emptied, the row stays), ``refuse`` (no row
+can be blamed: any failure is a failed gate) or ``note``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.schema import Dataset, GateName
+
+Expectation = dict[str, Any]
+
+AGE_LIMIT_YEARS = 120
+"""No verified human age is above 122 years; the publishers' impossible ages start at 148 (facts/datasets.md)."""
+
+BLANK_CONTRAST = 0.008
+"""Standard deviation as a share of the grey range (2 of 255); films of the five datasets have more than 0.05."""
+
+MEMBER_PROBLEMS = {
+    "duplicate-member": "Each image is in the raw release once.",
+    "encrypted-member": "No archive member is encrypted.",
+    "unsafe-path": "No archive member has a path that leaves the archive.",
+    "oversized-member": "No archive member claims to unpack to an absurd size.",
+    "unexpected-member": "Every archive member is an image, a table, or ignored by a declared rule.",
+}
+
+
+def suite(dataset: Dataset, gate: GateName) -> list[Expectation]:
+    """Common and dataset-specific expectations of one gate, in the order in which reasons take precedence."""
+    common = _metadata(dataset) if gate == "metadata" else _images(dataset)
+    own = [_copied(e) for e in dataset.expectations if e["meta"]["gate"] == gate]
+    return [*common, *own]
+
+
+def _copied(expectation: Any) -> Expectation:
+    return {**expectation, "kwargs": dict(expectation["kwargs"]), "meta": dict(expectation["meta"])}
+
+
+def _expectation(kind: str, code: str, sentence: str, severity: str = "critical", **settings: Any) -> Expectation:
+    """``settings``: ``tolerance`` and ``action`` go to meta, everything else to the expectation."""
+    meta = {"code": code, "sentence": sentence}
+    for name in ("tolerance", "action"):
+        if name in settings:
+            meta[name] = settings.pop(name)
+    return {"type": f"expect_{kind}", "kwargs": settings, "severity": severity, "meta": meta}
+
+
+def _metadata(dataset: Dataset) -> list[Expectation]:
+    columns = ["sample_id", "split", *(f"label.{n}" for n in dataset.labels), *(f"target.{n}" for n in dataset.targets)]
+    made = [
+        _expectation(
+            "table_columns_to_match_set",
+            "schema",
+            "The table has every declared column.",
+            column_set=columns,
+            exact_match=False,
+            action="refuse",
+        ),
+        _expectation(
+            "table_row_count_to_be_between", "not-empty", "There is something to convert.", min_value=1, action="refuse"
+        ),
+    ]
+    if dataset.samples is not None:
+        made.append(
+            _expectation(
+                "table_row_count_to_be_between",
+                "complete-copy",
+                f"This is a complete copy: {dataset.samples:,} images.",
+                "warning",
+                min_value=dataset.samples,
+                max_value=dataset.samples,
+                action="note",
+            )
+        )
+    made += [
+        _expectation("column_values_to_not_be_in_set", code, sentence, column="image_problem", value_set=[code])
+        for code, sentence in MEMBER_PROBLEMS.items()
+    ]
+    made += [
+        _flag("row_problem", "duplicate-row", "Each image has one metadata row.", ["duplicate-row"]),
+        _flag("image_without_row", "image-without-row", "Every image is in the metadata table.", [True]),
+        _flag("row_without_image", "row-without-image", "Every metadata row has its image.", [True]),
+        _expectation(
+            "column_values_to_be_unique",
+            "sample-id-unique",
+            "No two samples share an id.",
+            column="check.sample_id",
+            tolerance=0.0,
+            action="refuse",
+        ),
+        _expectation(
+            "column_values_to_match_regex",
+            "sample-id-safe",
+            "Sample ids hold only letters, digits, _ and -.",
+            column="check.sample_id",
+            regex=r"^[A-Za-z0-9_-]+$",
+            tolerance=0.0,
+            action="refuse",
+        ),
+        _expectation(
+            "column_values_to_be_between",
+            "implausible-age",
+            f"Ages lie between 0 and {AGE_LIMIT_YEARS} years; others are set to unknown, the published text is kept.",
+            "warning",
+            column="age_years",
+            min_value=0,
+            max_value=AGE_LIMIT_YEARS,
+            action="null",
+        ),
+        _expectation(
+            "column_values_to_be_in_set",
+            "sex",
+            "Sex is F, M or unknown.",
+            "warning",
+            column="sex",
+            value_set=["F", "M"],
+            action="null",
+        ),
+    ]
+    if dataset.group == "patient":
+        made.append(
+            _flag("check.has_group", "missing-group", "Every metadata row names its patient; none is invented.", ["no"])
+        )
+    if dataset.split is None:
+        made.append(_flag("check.has_split", "no-split", "Every sample is in exactly one published split.", ["no"]))
+        made.append(_one_split("group-crosses-splits", dataset, "check.group_splits"))
+    return made
+
+
+def _flag(column: str, code: str, sentence: str, bad: list[Any]) -> Expectation:
+    return _expectation("column_values_to_not_be_in_set", code, sentence, column=column, value_set=bad)
+
+
+def _one_split(code: str, dataset: Dataset, column: str) -> Expectation:
+    unit = {"patient": "patient", "pixels": "group of identical images"}[dataset.group]
+    sentence = f"No {unit} is in two of the splits {', '.join(dataset.labelled_splits)}."
+    if code != "group-crosses-splits":
+        sentence = f"No two splits of {', '.join(dataset.labelled_splits)} share an identical image."
+    return _expectation(
+        "column_values_to_be_between", code, sentence, column=column, max_value=1, tolerance=0.0, action="refuse"
+    )
+
+
+def _images(dataset: Dataset) -> list[Expectation]:
+    channels = ", ".join(map(str, dataset.image.channels))
+    return [
+        _expectation(
+            "column_values_to_be_in_set",
+            "decodable",
+            "Every image can be read and decoded.",
+            column="reason",
+            value_set=[""],
+        ),
+        _expectation(
+            "column_values_to_be_between",
+            "blank-frame",
+            "No image is blank (one grey level all over).",
+            column="check.contrast",
+            min_value=BLANK_CONTRAST,
+        ),
+        _expectation(
+            "column_values_to_be_in_set",
+            "unexpected-channels",
+            f"Images have {channels} channel(s) once equal channels are merged.",
+            column="channels",
+            value_set=list(dataset.image.channels),
+        ),
+        _expectation(
+            "column_values_to_be_between",
+            "too-small",
+            f"The shorter side of every image has at least {dataset.image.min_side} pixels.",
+            column="check.short_side",
+            min_value=dataset.image.min_side,
+        ),
+        _flag("check.has_split", "no-split", "Every sample is in exactly one split.", ["no"]),
+        _one_split("group-crosses-splits", dataset, "check.group_splits"),
+        _one_split("pixels-cross-splits", dataset, "check.pixel_splits"),
+        _expectation(
+            "column_values_to_be_between",
+            "conflicting-labels",
+            "Identical images have identical labels.",
+            "warning",
+            column="check.pixel_labels",
+            max_value=1,
+        ),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "repeated-pixels",
+            "No image is an exact repeat of an earlier one.",
+            "warning",
+            column="check.is_repeat",
+            value_set=["yes"],
+        ),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "predict-copies-labelled",
+            "No unlabelled image is identical to a labelled one.",
+            "warning",
+            column="check.copies_labelled",
+            value_set=["yes"],
+        ),
+    ]

@@ -1,0 +1,177 @@
+"""Run one gate: a table in, a verdict and the rows to set aside out. Great Expectations judges, we keep the books."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations.checkpoint.actions import UpdateDataDocsAction
+
+from expectations import vocabulary  # noqa: F401 (registers the expectation)
+from expectations.common import Expectation, suite
+from expectations.data_docs import make_offline
+from tasks.schema import Dataset, GateName, Known, Outcome, Severity, Status, Verdict
+
+KEY = "entry"
+EXAMPLES = 5
+SEVERITY: dict[str, Severity] = {"critical": "error", "warning": "warning", "info": "known"}
+
+
+def judge(
+    frame: pd.DataFrame, dataset: Dataset, gate: GateName, docs: Path | None
+) -> tuple[Verdict, dict[int, str], dict[int, str]]:
+    """Judge every row of ``frame`` (one per entry, see :func:`tasks.samples.join`).
+
+    Returns the verdict; entry to reason code, for rows to quarantine (the first failing expectation names the reason);
+    and entry to column, for cells to empty. ``docs`` is the folder that gets Great Expectations' own pages.
+    """
+    expectations = suite(dataset, gate)
+    results = _validate(frame, f"{dataset.name}-{gate}", expectations, docs)
+    known = {k.code: k for k in dataset.known}
+    outcomes: list[Outcome] = []
+    refused: dict[int, str] = {}
+    emptied: dict[int, str] = {}
+    for expectation, result in zip(expectations, results, strict=True):
+        failed = _failed_entries(result)
+        outcome = _outcome(expectation, result, failed, frame, gate, dataset, known)
+        outcomes.append(outcome)
+        action = _action(expectation)
+        if action == "quarantine":
+            refused |= {entry: outcome.code for entry in failed if entry not in refused}
+        elif action == "null":
+            emptied |= dict.fromkeys(failed, expectation["kwargs"]["column"])
+    return Verdict(gate, tuple(outcomes)), refused, emptied
+
+
+def _action(expectation: Expectation) -> str:
+    default = "quarantine" if expectation["severity"] == "critical" else "note"
+    return str(expectation["meta"].get("action", default))
+
+
+def _validate(frame: pd.DataFrame, name: str, expectations: Sequence[Expectation], docs: Path | None) -> list[Any]:
+    """One result per expectation, in the order given."""
+    with tempfile.TemporaryDirectory(prefix="scanmill-gx-") as root:
+        context = gx.get_context(mode="file", project_root_dir=root)
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
+        actions = _document(context, docs)
+        pandas = context.data_sources.add_or_update_pandas("memory")
+        batch = pandas.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+        numbered = [{**e, "meta": {**e["meta"], "position": i}} for i, e in enumerate(expectations)]
+        built = context.suites.add_or_update(gx.ExpectationSuite(name=name, expectations=numbered))
+        validation = context.validation_definitions.add_or_update(
+            gx.ValidationDefinition(name=name, data=batch, suite=built)
+        )
+        checkpoint = context.checkpoints.add_or_update(
+            gx.Checkpoint(
+                name=name,
+                validation_definitions=[validation],
+                actions=actions,
+                result_format={
+                    "result_format": "COMPLETE",
+                    "unexpected_index_column_names": [KEY],
+                    "return_unexpected_index_query": False,
+                    "partial_unexpected_count": EXAMPLES,
+                },
+            )
+        )
+        outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=name))
+        (result,) = outcome.run_results.values()
+        if docs is not None:
+            make_offline(docs)
+    return sorted(result.results, key=lambda r: int(r.expectation_config.meta["position"]))
+
+
+def _document(context: Any, docs: Path | None) -> list[Any]:
+    """Point Great Expectations' data docs at our folder instead of its own."""
+    if docs is None:
+        return []
+    site = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
+    }
+    context.add_data_docs_site("quality", site)
+    if "local_site" in context.list_data_docs_sites():
+        context.delete_data_docs_site("local_site")
+    return [UpdateDataDocsAction(name="docs", site_names=["quality"])]
+
+
+def _failed_entries(result: Any) -> list[int]:
+    """Entries that fail, tolerated ones included: with ``mostly``, a passing expectation lists them as well."""
+    return [int(row[KEY]) for row in result.result.get("unexpected_index_list") or ()]
+
+
+def _outcome(
+    expectation: Expectation,
+    result: Any,
+    failed: list[int],
+    frame: pd.DataFrame,
+    gate: GateName,
+    dataset: Dataset,
+    known: dict[str, Known],
+) -> Outcome:
+    meta = expectation["meta"]
+    trouble = _exceptions(result.exception_info)
+    is_about_rows = "column" in expectation["kwargs"]
+    count = len(failed) if is_about_rows else int(not result.success)
+    # A column that could not be judged at all has failed in every row.
+    count = len(frame) if trouble and is_about_rows else count
+    checked = int(result.result.get("element_count") or len(frame)) if is_about_rows else 1
+    declared = known.get(meta["code"])
+    tolerance = float(meta.get("tolerance", dataset.tolerance if _action(expectation) == "quarantine" else 0.0))
+    severity = SEVERITY[expectation["severity"]]
+    return Outcome(
+        gate=gate,
+        code=meta["code"],
+        sentence=meta["sentence"],
+        severity="known" if declared else severity,
+        tolerance=tolerance,
+        checked=checked,
+        failed=count,
+        status=_status(count, checked, tolerance, severity, declared),
+        observed="; ".join(trouble) or _observed(expectation, result, failed, frame),
+        known_rows=declared.rows if declared else None,
+        source=f"{declared.statement} ({declared.source})" if declared else "",
+    )
+
+
+def _status(failed: int, checked: int, tolerance: float, severity: Severity, declared: Known | None) -> Status:
+    if failed == 0:
+        return "passed"
+    if declared is not None and failed <= declared.rows:
+        return "known"
+    if severity != "error":
+        return "warned"
+    return "tolerated" if failed <= tolerance * checked else "failed"
+
+
+def _exceptions(info: Any) -> list[str]:
+    """``exception_info`` comes flat, or one entry per metric; read both, or a mistyped column looks like bad data."""
+    shapes = [info or {}, *(v for v in (info or {}).values() if isinstance(v, dict))]
+    return [str(s["exception_message"]) for s in shapes if s.get("raised_exception")]
+
+
+def _observed(expectation: Expectation, result: Any, failed: list[int], frame: pd.DataFrame) -> str:
+    """What was seen: the observed value of a table, or up to five failing rows with their place."""
+    if "column" not in expectation["kwargs"]:
+        value = result.result.get("observed_value")
+        return "" if value is None or isinstance(value, list) else str(value)
+    column = expectation["kwargs"]["column"]
+    rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
+    return "; ".join(f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())
+
+
+def _place(row: pd.Series) -> str:
+    """Where a row is, in the publisher's terms."""
+    parts = [str(row[name]) for name in ("member", "table") if name in row and pd.notna(row[name])]
+    if "row" in row and pd.notna(row["row"]):
+        parts[-1:] = [f"{parts[-1]} row {int(row['row'])}"] if parts else []
+    return ", ".join(parts)

@@ -1,0 +1,253 @@
+"""The ``scanmill`` command: the same flows without a deployment. The only place that prints and that exits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flows import summary
+from flows.console import showing_progress, size
+from tasks.schema import STORES, AccountingError, DataRefused, Encoding, ScanmillError, Store
+
+# Before Prefect is imported: its own log lines and telemetry are not what a user of the command wants to see.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+app = typer.Typer(
+    name="scanmill",
+    help="Scans in, trustworthy shards out: raw medical-imaging releases to validated, training-ready stores.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the catalogue; see `scanmill datasets`.")]
+Reference = Annotated[str, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help="A release; the latest without @.")]
+Raw = Annotated[
+    list[Path], typer.Option("--raw", help="Folder or zip of the raw release, read in place. Repeat for several.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
+ShowProgress = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
+]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    app()
+
+
+@contextmanager
+def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
+    """1 when the data or a gate said no, 2 for wrong use or unusable input; no traceback for what a user can cause."""
+    try:
+        yield
+    except (DataRefused, AccountingError) as error:
+        _leave(error, 1, as_json)
+    except ScanmillError as error:
+        _leave(error, 2, as_json)
+    except PermissionError as error:
+        _leave(ScanmillError(f"no permission: {error.filename or error}"), 2, as_json)
+    except KeyboardInterrupt:
+        _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
+
+
+def _leave(error: Exception, code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"ok": False, "exit_code": code, "error": str(error)}))
+    else:
+        sys.stderr.write(f"scanmill: {error}\n")
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `scanmill datasets --json`")
+def datasets(as_json: AsJson = False) -> None:
+    """The catalogue: samples, size, licence, where to get it."""
+    from tasks.datasets import catalogue
+
+    print(summary.catalogue_json(catalogue()) if as_json else summary.catalogue_text(catalogue()))
+
+
+@app.command(epilog="Example: `scanmill check nih-chest-xray --raw /data/nih`")
+def check(dataset: Name, raw: Raw, as_json: AsJson = False) -> None:
+    """Index, parse and the metadata gate only: is this raw release sound? Decodes no image, writes nothing."""
+    with errors_as_exit_codes(as_json):
+        from expectations.gates import judge
+        from tasks.datasets import find
+        from tasks.stages.metadata import check_metadata
+
+        counts, verdict = check_metadata(find(dataset), [str(path) for path in raw], judge)
+        if as_json:
+            print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
+        else:
+            print(summary.check_text(counts, verdict))
+        if not verdict.passed:
+            raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: `scanmill prepare nih-chest-xray --raw /data/nih --lake /data/lake` · "
+    "`scanmill prepare mammography-density --raw mammography_images.zip --lake lake --encoding jpeg --workers 2`"
+)
+def prepare(
+    dataset: Name,
+    raw: Raw,
+    lake: Annotated[Path, typer.Option(help="Folder of the lake; made if missing.")],
+    image_size: Annotated[
+        int | None, typer.Option("--size", min=0, help="Longer side in pixels; 0 keeps the published size.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="png (lossless) or jpeg.")] = "png",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 95,
+    stores: Annotated[str, typer.Option(help="webdataset, parquet, or both with a comma.")] = ",".join(STORES),
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes [default: one per core]; 0: none.")
+    ] = None,
+    dask: Annotated[str | None, typer.Option(help="Scheduler address, such as tcp://host:8786.")] = None,
+    allow_gate_failure: Annotated[
+        bool, typer.Option(help="Publish although a gate failed; the report says so.")
+    ] = False,
+    rehash: Annotated[bool, typer.Option(help="Hash raw files anew instead of trusting size and time stamp.")] = False,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+) -> None:
+    """From raw archives to a published, verified release with its data-quality report.
+
+    Run it again at any time: what is done is not done twice, not after a crash either.
+    """
+    with errors_as_exit_codes(as_json):
+        options = {
+            "size": image_size,
+            "encoding": _one_of(encoding, ("png", "jpeg"), "--encoding"),
+            "quality": quality,
+            "stores": [_one_of(store.strip(), STORES, "--stores") for store in stores.split(",")],
+            "workers": workers,
+            "dask": dask,
+            "allow_gate_failure": allow_gate_failure,
+            "rehash": rehash,
+        }
+        _prepare(dataset, [str(path) for path in raw], str(lake), options, as_json, progress)
+
+
+def _one_of(value: str, known: tuple[str, ...], option: str) -> str:
+    if value not in known:
+        raise ScanmillError(f"{option} {value!r} is not known; choose from {', '.join(known)}")
+    return value
+
+
+def _prepare(
+    dataset: str, raw: list[str], lake: str, options: dict[str, Any], as_json: bool, progress: bool | None
+) -> None:
+    began = time.monotonic()
+    with showing_progress(progress and not as_json if progress is not None else False if as_json else None):
+        outcome = _unchanged(dataset, raw, lake, options) or _run_flow(dataset, raw, lake, options)
+    outcome |= {"dataset": dataset, "lake": lake, "seconds": round(time.monotonic() - began, 1)}
+    print(json.dumps(summary.release_json(outcome), sort_keys=True) if as_json else summary.release_text(outcome))
+
+
+def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    """The published release that this request would make again; found without starting Prefect, in a second or two."""
+    from tasks.stages.index import published_release
+    from tasks.stages.plan import request
+
+    if options["rehash"] or not Path(lake, dataset, "latest.json").is_file():
+        return None
+    shaping = {name: options[name] for name in ("size", "encoding", "quality", "stores")}
+    release = published_release(request(dataset, raw, lake, **shaping))
+    return {"release": release, "is_new": False} if release else None
+
+
+def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
+    from flows.prepare import prepare as flow
+
+    return dict(flow(dataset=dataset, raw=raw, lake=lake, **options))
+
+
+@app.command(epilog="Example: `scanmill verify lake/nih-chest-xray`")
+def verify(reference: Reference, as_json: AsJson = False, progress: ShowProgress = None) -> None:
+    """Every checksum, the accounting, the pointer; exit 1 names what is wrong."""
+    with errors_as_exit_codes(as_json):
+        from tasks.lake import latest_release, locate
+        from tasks.release.verify import verify as verify_release
+
+        lake, release = locate(reference)
+        with showing_progress(progress if not as_json else False):
+            found = verify_release(lake, release or latest_release(lake), is_latest=release is None)
+        if as_json:
+            print(json.dumps({"ok": not found.problems, **found.__dict__}, sort_keys=True))
+        elif found.problems:
+            sys.stderr.write("".join(f"{reference}: {problem}\n" for problem in found.problems))
+        else:
+            print(
+                f"{lake.home}@{found.release} is whole: {found.files} files, {size(found.size_bytes)}, "
+                f"{found.samples:,} samples; checksums, accounting, splits and pointer agree"
+            )
+        if found.problems:
+            raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `scanmill report lake/nih-chest-xray --open`")
+def report(
+    reference: Reference,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The path of the data-quality report; of a refused release too, with @RELEASE."""
+    with errors_as_exit_codes(as_json):
+        from tasks.lake import latest_release, locate
+
+        lake, release = locate(reference)
+        release = release or latest_release(lake)
+        pages = [folder / "quality" / "index.html" for folder in (lake.release(release), lake.refused(release))]
+        page = next((page for page in pages if page.is_file()), None)
+        if page is None:
+            raise ScanmillError(
+                f"{lake.home} has no report of release {release}; published: {', '.join(lake.published())}"
+            )
+        print(json.dumps({"ok": True, "report": str(page)}) if as_json else page)
+        if open_it:
+            webbrowser.open(page.resolve().as_uri())
+
+
+@app.command(epilog="Example: `scanmill demo --folder /tmp/demo`")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where raw release and lake are made.")] = Path("scanmill-demo"),
+    images: Annotated[int, typer.Option(min=40, help="How many made-up X-rays.")] = 360,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes [default: one per core].")] = None,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+) -> None:
+    """A made-up NIH-shaped release with planted defects, from raw archives to report, in about a minute."""
+    with errors_as_exit_codes(as_json):
+        from flows.demo import make_raw
+
+        raw = make_raw(folder / "raw", images)
+        if not as_json:
+            print(f"made {raw}: {images} drawn X-rays in zips, with defects planted; no patient is in it\n")
+        options: dict[str, Any] = {
+            "size": None,
+            "encoding": "png",
+            "quality": 95,
+            "stores": list(STORES),
+            "workers": workers,
+            "dask": None,
+            "allow_gate_failure": False,
+            "rehash": False,
+        }
+        _prepare("nih-chest-xray", [str(raw)], str(folder / "lake"), options, as_json, progress)
+
+
+__all__ = ["Encoding", "Store", "app", "main"]

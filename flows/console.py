@@ -1,0 +1,97 @@
+"""How a terminal shows progress and results: bars on stderr, results on stdout, silence in a pipe unless asked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tasks import progress as stage_progress
+
+LINE_SECONDS = 5.0
+"""Without a terminal, ``--progress`` prints a line this often."""
+
+
+class Rate(ProgressColumn):
+    """Units per second, and the unit."""
+
+    def render(self, task: Task) -> Text:
+        """Rate of the stage as the stage itself measured it."""
+        return Text(f"{task.fields['rate']:,.0f} {task.fields['unit']}/s", style="cyan")
+
+
+class Bars(logging.Handler):
+    """One bar per stage."""
+
+    def __init__(self, bars: Progress) -> None:
+        """Draw on ``bars``."""
+        super().__init__()
+        self._bars = bars
+        self._tasks: dict[str, object] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Move the bar of the record's stage."""
+        now: stage_progress.Progress = record.progress  # type: ignore[attr-defined]
+        if now.stage not in self._tasks:
+            self._tasks[now.stage] = self._bars.add_task(now.stage, total=now.total, rate=0.0, unit=now.unit)
+        self._bars.update(self._tasks[now.stage], completed=now.done, rate=now.rate)  # type: ignore[arg-type]
+
+
+class Lines(logging.Handler):
+    """A line now and then, for logs."""
+
+    def __init__(self) -> None:
+        """Nothing printed yet."""
+        super().__init__()
+        self._printed = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the first after a pause, and the last of every stage."""
+        now: stage_progress.Progress = record.progress  # type: ignore[attr-defined]
+        if now.done >= now.total or time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            sys.stderr.write(f"{now}\n")
+            sys.stderr.flush()
+
+
+@contextmanager
+def showing_progress(wanted: bool | None) -> Iterator[None]:
+    """Show progress for the block: bars on a terminal, lines elsewhere if asked, nothing otherwise."""
+    console = Console(stderr=True)
+    listener = stage_progress.logger
+    listener.setLevel(logging.INFO)
+    listener.propagate = False
+    if wanted is False or (wanted is None and not console.is_terminal):
+        yield
+        return
+    if not console.is_terminal:
+        with _listening(listener, Lines()):
+            yield
+        return
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars, _listening(listener, Bars(bars)):
+        yield
+
+
+@contextmanager
+def _listening(listener: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    listener.addHandler(handler)
+    try:
+        yield
+    finally:
+        listener.removeHandler(handler)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 58 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,67 @@
+"""``prepare``: from a raw release to a published, verified one.
+
+prefect deployment run 'prepare/nih-chest-xray'      or      scanmill prepare nih-chest-xray --raw RAW --lake LAKE
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from expectations.gates import judge
+from tasks import steps
+from tasks.files import lock
+from tasks.release.manifest import point_to
+from tasks.schema import STORES, Encoding, Store
+from tasks.stages.plan import Plan, request
+from tasks.waves import cluster
+
+
+@flow(name="prepare", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=True)  # type: ignore[arg-type]
+def prepare(
+    dataset: Annotated[str, Field(description="Name of a dataset of the catalogue, such as nih-chest-xray")],
+    raw: Annotated[list[str], Field(description="Folders or zips of the raw release; read in place")],
+    lake: Annotated[str, Field(description="Folder of the lake")],
+    size: Annotated[int | None, Field(description="Longer side in pixels; 0 keeps the published size", ge=0)] = None,
+    encoding: Annotated[Encoding, Field(description="Lossless png, or jpeg")] = "png",
+    quality: Annotated[int, Field(description="JPEG quality", ge=1, le=100)] = 95,
+    stores: Annotated[list[Store], Field(description="webdataset, parquet, or both")] = list(STORES),  # noqa: B006
+    workers: Annotated[int | None, Field(description="Local Dask workers; 0 runs in process", ge=0)] = None,
+    dask: Annotated[str | None, Field(description="Address of a Dask scheduler, tcp://host:port")] = None,
+    allow_gate_failure: Annotated[bool, Field(description="Publish although a gate failed")] = False,
+    rehash: Annotated[bool, Field(description="Hash the raw files anew instead of trusting their time stamps")] = False,
+) -> dict[str, Any]:
+    """Prepare one dataset; returns the release id, its folder, whether anything was done, and what was reused.
+
+    Raises :class:`tasks.schema.DataRefused` when a gate fails, after writing the report that says why.
+    """
+    began = time.time()
+    wanted = request(dataset, raw, lake, size=size, encoding=encoding, quality=quality, stores=stores)
+    with lock(wanted.place.lock, purpose=f"a prepare of {dataset} into {lake}"):
+        plan = steps.index(wanted, steps.fetch(raw), rehash=rehash)
+        if plan.is_published:
+            point_to(plan.lake, plan.release)
+            return {"release": plan.release, "is_new": False}
+        steps.parse(plan)
+        has_passed = steps.validate_metadata(plan, judge).passed
+        _stop_unless(has_passed or allow_gate_failure, plan)
+        with cluster(workers, dask) as address:
+            reuse = steps.convert(plan, address=address)
+            has_passed = steps.validate_images(plan, judge).passed and has_passed
+            _stop_unless(has_passed or allow_gate_failure, plan)
+            reuse |= steps.assemble(plan, address=address)
+        steps.describe(plan, is_published=True)
+        steps.publish(plan, {"began": began, "seconds": round(time.time() - began, 1), **reuse})
+    return {"release": plan.release, "is_new": True, **reuse}
+
+
+def _stop_unless(may_go_on: bool, plan: Plan) -> None:
+    """After a gate's no: settle the accounts, write the report, and raise what it says."""
+    if not may_go_on:
+        steps.settle(plan)
+        steps.describe(plan, is_published=False)
+        steps.refuse(plan)

@@ -1,0 +1,146 @@
+"""What the command line says: text and JSON from what lies in the lake, so that both tell the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.console import size
+from tasks.datasets import find
+from tasks.files import read_json
+from tasks.lake import Lake
+from tasks.schema import Accounting, Dataset, Outcome, Verdict
+
+SHOWN = ("failed", "warned", "known", "tolerated")
+"""Outcomes worth a line; what passed is counted."""
+
+
+def catalogue_json(datasets: Mapping[str, Dataset]) -> str:
+    """One line with name, title, samples, bytes, licence and home page of every dataset."""
+    return json.dumps(
+        [
+            {
+                "name": d.name,
+                "title": d.title,
+                "samples": d.samples,
+                "licence": d.licence,
+                "homepage": d.homepage,
+                "sources": [{"name": s.name, "url": s.url, "bytes": s.size_bytes} for s in d.sources],
+            }
+            for d in datasets.values()
+        ]
+    )
+
+
+def catalogue_text(datasets: Mapping[str, Dataset]) -> str:
+    """A paragraph per dataset."""
+    return "\n\n".join(
+        f"{d.name}\n  {d.title}: {f'{d.samples:,} samples' if d.samples else 'size varies'}, "
+        f"{len(d.labels)} labels, splits {', '.join(d.splits)} by {d.group}\n"
+        f"  licence {d.licence}; get it at {d.sources[0].url}\n"
+        f"  raw: {', '.join(s.name + (f' ({size(s.size_bytes)})' if s.size_bytes else '') for s in d.sources)}"
+        for d in datasets.values()
+    )
+
+
+def check_text(counts: Mapping[str, int], verdict: Verdict) -> str:
+    """What ``scanmill check`` found."""
+    lines = [
+        f"{counts['members']:,} members in {counts['archives']} archives, {counts['images']:,} images, "
+        f"{counts['rows']:,} metadata rows",
+        *_outcome_lines(verdict),
+        f"metadata gate: {'passed' if verdict.passed else 'FAILED'}",
+    ]
+    return "\n".join(lines)
+
+
+def _outcome_lines(verdict: Verdict) -> list[str]:
+    passed = sum(outcome.status == "passed" for outcome in verdict.outcomes)
+    shown = [_outcome_line(outcome) for status in SHOWN for outcome in verdict.outcomes if outcome.status == status]
+    return [*shown, f"  passed     {passed} of {len(verdict.outcomes)} expectations"]
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    count = f"{outcome.failed:,} of {outcome.checked:,}" if outcome.checked > 1 else outcome.observed
+    declared = f", {outcome.known_rows:,} declared" if outcome.known_rows is not None else ""
+    examples = f"\n{'':13}{outcome.observed}" if outcome.status == "failed" and outcome.checked > 1 else ""
+    return f"  {outcome.status:<10} {outcome.code}: {count}{declared}. {outcome.sentence}{examples}"
+
+
+def release_json(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine-readable line of ``prepare``."""
+    folder, manifest = _release(outcome)
+    return {
+        "ok": True,
+        "dataset": manifest["dataset"],
+        "release": outcome["release"],
+        "is_new": outcome["is_new"],
+        "folder": str(folder),
+        "report": str(folder / "quality" / "index.html"),
+        "splits": manifest["splits"],
+        "accounting": manifest["accounting"],
+        "gates": manifest["gates"],
+        "images_reused": outcome.get("reused"),
+        "seconds": outcome["seconds"],
+    }
+
+
+def release_text(outcome: Mapping[str, Any]) -> str:
+    """What a person reads after ``prepare``."""
+    folder, manifest = _release(outcome)
+    if not outcome["is_new"]:
+        done = f"nothing to do: release {outcome['release']} holds this already ({outcome['seconds']} s)"
+        return f"{done}\n{_places(folder)}"
+    counted = Accounting.from_json(manifest["accounting"])
+    verdicts = [Verdict.from_json(v) for v in read_json(folder / "quality" / "report.json")["verdicts"]]
+    in_order = [name for name in find(manifest["dataset"]).splits if name in manifest["splits"]]
+    splits = " · ".join(f"{name} {manifest['splits'][name]['samples']:,}" for name in in_order)
+    bytes_ = sum(entry["bytes"] for entry in [*manifest["shards"], *manifest["files"]])
+    lines = [
+        f"published {manifest['dataset']}@{outcome['release']} in {outcome['seconds']} s",
+        f"  found      {_found(counted)}",
+        *(f"{'':13}{count:,} × {reason}" for reason, count in sorted(counted.reasons.items())),
+        *(
+            f"  rows       {t.table}: {t.found:,} = {t.written:,} written + {t.quarantined:,} quarantined"
+            for t in counted.tables
+        ),
+        f"  splits     {splits}",
+        f"  labels     {_labels(manifest['splits'])}",
+        f"  shards     {len(manifest['shards'])}, {size(bytes_)} with everything; {outcome['linked']} shared with an "
+        f"earlier release",
+        f"  reused     {outcome['reused']:,} of {outcome['images']:,} converted images, from an earlier run",
+    ]
+    for verdict in verdicts:
+        lines += [
+            f"{verdict.gate} gate: {'passed' if verdict.passed else 'FAILED (allowed)'}",
+            *_outcome_lines(verdict),
+        ]
+    return "\n".join([*lines, _places(folder)])
+
+
+def _found(counted: Accounting) -> str:
+    ignored = ", ".join(f"{count} {reason}" for reason, count in sorted(counted.ignored.items()))
+    return (
+        f"{counted.members:,} archive members = {counted.written:,} written + {counted.quarantined:,} quarantined + "
+        f"{sum(counted.ignored.values()):,} ignored ({ignored or 'none'})"
+    )
+
+
+def _labels(splits: Mapping[str, Any]) -> str:
+    """Positive samples per label, over all splits."""
+    totals: dict[str, int] = {}
+    for split in splits.values():
+        for label, counts in split["labels"].items():
+            totals[label] = totals.get(label, 0) + counts["present"]
+    return " · ".join(f"{label} {count:,}" for label, count in totals.items())
+
+
+def _places(folder: Path) -> str:
+    return f"release: {folder}\nreport:  {folder / 'quality' / 'index.html'}"
+
+
+def _release(outcome: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    folder = Lake(outcome["lake"], outcome["dataset"]).release(outcome["release"])
+    return folder, read_json(folder / "manifest.json")

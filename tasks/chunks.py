@@ -1,0 +1,166 @@
+"""The unit of conversion: a few hundred members of one archive, decoded exactly once, kept under a digest.
+
+A chunk file holds, per member, the encoded image and its facts, or the reason why there is none. Its name is a digest
+of the bytes it came from, the transform and the code, so whoever finds the name need not do the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.archives import Archive, Member, MemberRefused, read_member
+from tasks.code_version import conversion_version, library_versions
+from tasks.files import digest, write_bytes
+from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
+from tasks.schema import IMAGE_COLUMNS, ImageRules, Transform
+
+CHUNK_MEMBERS = 256
+CHUNK_BYTES = 128 * 2**20
+"""A chunk is cut at either; published bytes, so that a worker never holds much more."""
+ROWS_PER_GROUP = 64
+"""Assembly reads row groups; small ones let a shard take its samples without reading the whole chunk."""
+
+SCHEMA = pa.schema(
+    [
+        ("archive", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        *IMAGE_COLUMNS,
+        ("histogram", pa.list_(pa.int64(), HISTOGRAM_BINS)),
+        ("image", pa.binary()),
+    ]
+)
+"""``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One unit of work, small enough to send: where to read, what to do, and the name of the result."""
+
+    digest: str
+    archive: Archive
+    members: tuple[Member, ...]
+    transform: Transform
+    rules: ImageRules
+
+    @property
+    def file_name(self) -> str:
+        """Name below ``<lake>/<dataset>/chunks/``."""
+        return f"{self.digest}.parquet"
+
+
+def plan_chunks(
+    archive: Archive,
+    members: Sequence[Member],
+    identity: str,
+    member_hashes: dict[str, str],
+    transform: Transform,
+    rules: ImageRules,
+) -> list[Chunk]:
+    """Cut the image members of one archive into chunks; the cut depends on this archive alone.
+
+    ``identity`` and ``member_hashes`` as :func:`tasks.archives.hash_members` gives them.
+    """
+    common = {
+        "transform": asdict(transform),
+        "rules": asdict(rules),
+        "code": conversion_version(),
+        "libraries": library_versions(),
+    }
+    chunks = []
+    for part in _cut(members):
+        names = [(m.name, m.offset, m.size_bytes, member_hashes.get(m.name, "")) for m in part]
+        # Loose files are identified one by one: adding one must not redo the chunks of the others.
+        source = {"name": archive.name, "identity": identity if archive.kind == "zip" else "", "members": names}
+        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules))
+    return chunks
+
+
+def _cut(members: Sequence[Member]) -> Iterable[list[Member]]:
+    part: list[Member] = []
+    size = 0
+    for member in members:
+        if part and (len(part) >= CHUNK_MEMBERS or size + member.size_bytes > CHUNK_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(member)
+        size += member.size_bytes
+    if part:
+        yield part
+
+
+def is_done(chunk: Chunk, folder: Path) -> bool:
+    """Whether the chunk's file exists, whole, with every member in it."""
+    try:
+        return bool(pq.read_metadata(folder / chunk.file_name).num_rows == len(chunk.members))
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
+    """Read, convert and write one chunk, on a Dask worker; returns counts only."""
+    rows = [_convert_member(chunk, member) for member in chunk.members]
+    write_rows(chunk, rows, Path(folder))
+    refused = sum(1 for row in rows if row["reason"])
+    return {"members": len(rows), "refused": refused, "source_bytes": sum(r["source_bytes"] for r in rows)}
+
+
+def refuse_chunk(chunk: Chunk, reason: str, detail: str) -> list[dict[str, Any]]:
+    """Rows that say why no member of a chunk could be converted; they are not kept in the cache."""
+    return [_refusal(member, member.size_bytes, None, reason, detail) for member in chunk.members]
+
+
+def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write chunk rows under the chunk's name, whole or not at all."""
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=False,
+        compression={name: "NONE" if name == "image" else "SNAPPY" for name in _leaves(SCHEMA)},
+        write_statistics=False,
+    )
+    write_bytes(folder / chunk.file_name, buffer.getvalue())
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    return [f"{f.name}.list.element" if pa.types.is_fixed_size_list(f.type) else f.name for f in schema]
+
+
+def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
+    try:
+        data = read_member(chunk.archive, member.name, member.offset)
+    except MemberRefused as refusal:
+        return _refusal(member, member.size_bytes, None, *refusal.args)
+    try:
+        converted = convert(data, chunk.transform, chunk.rules)
+    except ImageRefused as refusal:
+        return _refusal(member, len(data), hashlib.sha256(data).hexdigest(), *refusal.args)
+    return {
+        **_place(member),
+        "reason": "",
+        "detail": "",
+        **converted.facts,
+        "histogram": converted.histogram,
+        "image": converted.encoded,
+    }
+
+
+def _refusal(member: Member, size: int, sha256: str | None, reason: str, detail: str) -> dict[str, Any]:
+    return {**_place(member), "reason": reason, "detail": detail, "source_bytes": size, "source_sha256": sha256}
+
+
+def _place(member: Member) -> dict[str, Any]:
+    return {"archive": member.archive, "member": member.name, "offset": member.offset}

@@ -1,0 +1,43 @@
+"""What code made this: part of every digest, so that other code is another chunk and another release."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
+"""The libraries whose version can change a stored byte."""
+
+
+@cache
+def scanmill_version() -> str:
+    """Installed version of scanmill."""
+    return metadata.version("scanmill")
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of :data:`PACKAGES`."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+@cache
+def source_digest(*patterns: str) -> str:
+    """First 16 hex digits of the SHA-256 over the source files that match, relative to the folder of ``tasks``."""
+    root = Path(__file__).resolve().parent.parent
+    content = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return content.hexdigest()[:16]
+
+
+def conversion_version() -> str:
+    """Identity of the code that turns a member into a chunk row."""
+    return source_digest("tasks/archives.py", "tasks/images.py", "tasks/chunks.py", "tasks/schema.py")
+
+
+def release_version() -> str:
+    """Identity of all code that shapes a release."""
+    return source_digest("tasks/**/*.py", "tasks/**/*.jinja", "tasks/**/*.css", "expectations/**/*.py")

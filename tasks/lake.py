@@ -1,0 +1,101 @@
+"""Where things lie in a lake: the one place that knows the paths of DESIGN.md §5."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.files import read_json
+from tasks.schema import ScanmillError
+
+STAGING_PREFIX = ".staging-"
+WORK = ".work"
+"""Tables that travel between stages, inside the staged release; gone before it is published."""
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The part of a lake that belongs to one dataset."""
+
+    root: str
+    dataset: str
+
+    @property
+    def home(self) -> Path:
+        """``<lake>/<dataset>``."""
+        return Path(self.root, self.dataset)
+
+    @property
+    def chunks(self) -> Path:
+        """The conversion cache."""
+        return self.home / "chunks"
+
+    @property
+    def hashes(self) -> Path:
+        """What is remembered of raw files, beside the chunks and as safe to delete."""
+        return self.chunks / "raw-hashes.json"
+
+    @property
+    def latest(self) -> Path:
+        """The pointer to the newest release."""
+        return self.home / "latest.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a release is being made."""
+        return self.home / ".lock"
+
+    def release(self, release: str) -> Path:
+        """A published release."""
+        return self.home / "releases" / release
+
+    def staging(self, release: str) -> Path:
+        """A release in the making; the dot keeps it out of listings."""
+        return self.home / "releases" / f"{STAGING_PREFIX}{release}"
+
+    def work(self, release: str) -> Path:
+        """Tables between stages."""
+        return self.staging(release) / WORK
+
+    def refused(self, release: str) -> Path:
+        """The report and quarantine of a release that a gate refused; holds no shards."""
+        return self.home / "refused" / release
+
+    def published(self) -> list[str]:
+        """Ids of all published releases, sorted."""
+        folder = self.home / "releases"
+        if not folder.is_dir():
+            return []
+        return sorted(
+            path.name for path in folder.iterdir() if (path / "manifest.json").is_file() and path.name[0] != "."
+        )
+
+
+def locate(reference: str) -> tuple[Lake, str | None]:
+    """Lake and release id (or None for the latest) of ``LAKE/DATASET[@RELEASE]``.
+
+    Raises :class:`ScanmillError` when there is no such place.
+    """
+    place, _, release = reference.partition("@")
+    home = Path(place.rstrip("/") or "/")
+    if not home.is_dir():
+        raise ScanmillError(f"{home} does not exist; expected LAKE/DATASET[@RELEASE], such as lake/nih-chest-xray")
+    if not ((home / "releases").is_dir() or (home / "refused").is_dir()):
+        inside = sorted(path.parent.name for path in home.glob("*/releases"))
+        hint = f"; it holds {', '.join(inside)}" if inside else ""
+        raise ScanmillError(f"{home} is no dataset of a lake (it has no releases){hint}")
+    return Lake(str(home.parent), home.name), release or None
+
+
+def latest_release(lake: Lake) -> str:
+    """Id of the release that ``latest.json`` points to; raises :class:`ScanmillError` when there is none."""
+    if not lake.latest.is_file():
+        raise ScanmillError(f"{lake.home} has no published release (no latest.json): run `scanmill prepare` first")
+    try:
+        release = str(read_json(lake.latest)["release"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScanmillError(f"{lake.latest} is damaged: {error}") from error
+    if not re.fullmatch(r"[0-9a-f]+", release):
+        raise ScanmillError(f"{lake.latest} is damaged: {release!r} is no release id")
+    return release

@@ -1,0 +1,1 @@
+"""Loaders, models, training, evaluation, radiomics: the only place that may import torch."""

@@ -1,0 +1,167 @@
+"""The one entry to the data-quality report: facts of a release in, ``index.html`` and ``report.json`` out.
+
+It reads no archive and no shard: two callables hand over the bytes of the few pictures on the contact sheets.
+Everything that comes from data goes through the template's escaping; only the figures of :mod:`tasks.quality.plots`
+and the style sheet are trusted text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.files import readable_json, write_bytes
+from tasks.quality import contact_sheet, figures, statistics, wording
+from tasks.quality.contact_sheet import Tile
+from tasks.quality.facts import Images, Refused, ReportFacts
+from tasks.schema import Outcome
+
+__all__ = ["ReportFacts", "build"]
+
+GATES: tuple[tuple[str, str], ...] = (
+    ("metadata", "Metadata gate"),
+    ("images", "Images gate"),
+)
+GATE_NOTES: Mapping[str, str] = {
+    "metadata": "Checked on the publisher’s tables, before any image is decoded.",
+    "images": "Checked on the decoded images and the splits, before anything is published.",
+}
+
+
+def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused) -> None:
+    """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``."""
+    described = statistics.describe(facts.dataset, facts.samples, facts.histograms)
+    refusals = statistics.describe_quarantine(facts.quarantine)
+    html = render(
+        facts,
+        described,
+        refusals,
+        sheets=contact_sheet.of_samples(facts.dataset, facts.samples, images),
+        refused=contact_sheet.of_quarantine(facts.quarantine, refused),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "report.json", as_json(facts, described, refusals))
+    # A member name can hold half a surrogate pair, which UTF-8 cannot: it is shown as its escape.
+    write_bytes(folder / "index.html", html.encode("utf-8", "backslashreplace"))
+
+
+def render(
+    facts: ReportFacts,
+    described: Mapping[str, Any],
+    refusals: Sequence[Mapping[str, Any]],
+    *,
+    sheets: Mapping[str, Sequence[Tile]],
+    refused: Sequence[Tile],
+) -> str:
+    """The whole page as text."""
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        facts=facts,
+        dataset=facts.dataset,
+        statistics=described,
+        splits={name: part for name, part in described["splits"].items() if part["samples"] or facts.published},
+        labels=_label_rows(facts, described),
+        headline=wording.headline(facts),
+        gates=[_gate(facts, name, title) for name, title in GATES],
+        meanings=wording.MEANINGS,
+        glyphs=wording.GLYPHS,
+        tiles=wording.key_numbers(facts, described),
+        figures=figures.draw(facts.dataset, described),
+        accounting=facts.accounting,
+        refusals=refusals,
+        sheets=sheets,
+        refused=refused,
+        snippets=wording.snippets(facts, described) if facts.published else {},
+        homepage=_web_address(facts.dataset.homepage),
+    )
+
+
+def as_json(facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence[Mapping[str, Any]]) -> bytes:
+    """The report for machines: sorted keys, null for what is not a number."""
+    value = {
+        "dataset": {"name": facts.dataset.name, "version": facts.dataset.version, "title": facts.dataset.title},
+        "release": facts.release,
+        "published": facts.published,
+        "parameters": facts.parameters,
+        "inputs": list(facts.inputs),
+        "verdicts": [verdict.as_json() for verdict in facts.verdicts],
+        "accounting": facts.accounting.as_json() if facts.accounting else None,
+        "findings": facts.findings,
+        "quarantine": {refusal["reason"]: refusal["rows"] for refusal in refusals},
+        "statistics": described,
+    }
+    plain: dict[str, Any] = _plain(value)
+    return readable_json(plain)
+
+
+def _plain(value: Any) -> Any:
+    """The same value in JSON's own types."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _label_rows(facts: ReportFacts, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One per label, the commonest first: name, description, and per split present and labelled samples."""
+    rows = [
+        {
+            "name": name,
+            "description": description,
+            "splits": {split: labels["counts"][name] for split, labels in described["labels"].items()},
+            "total": sum(labels["counts"][name]["present"] for labels in described["labels"].values()),
+        }
+        for name, description in facts.dataset.labels.items()
+    ]
+    return sorted(rows, key=lambda row: -row["total"]) if facts.dataset.label_kind == "multiple" else rows
+
+
+def _gate(facts: ReportFacts, name: str, title: str) -> dict[str, Any]:
+    """One gate for the page; ``verdict`` is None where it has not run."""
+    verdict = next((verdict for verdict in facts.verdicts if verdict.gate == name), None)
+    statements = {known.code: known.statement for known in facts.dataset.known}
+    outcomes = sorted(verdict.outcomes, key=_rank) if verdict else []
+    return {
+        "name": name,
+        "title": title,
+        "note": GATE_NOTES[name],
+        "verdict": verdict,
+        "outcomes": [(outcome, statements.get(outcome.code, "")) for outcome in outcomes],
+    }
+
+
+def _rank(outcome: Outcome) -> int:
+    return wording.ORDER.index(outcome.status)
+
+
+def _web_address(address: str) -> str:
+    """The address where it may become a link, else nothing."""
+    return address if address.startswith(("https://", "http://")) else ""
+
+
+def _environment() -> Environment:
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=wording.count, number=wording.number, size=wording.size, plural=wording.plural, level=wording.level
+    )
+    environment.globals.update(share=wording.share, style=Markup((folder / "page.css").read_text(encoding="utf-8")))
+    return environment

@@ -1,0 +1,140 @@
+"""The report's words and numbers as text: the verdict in one line, the key numbers, how to open the release."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.quality.facts import ReportFacts
+from tasks.schema import Status, Verdict
+
+ORDER: tuple[Status, ...] = ("failed", "warned", "known", "tolerated", "passed")
+"""Outcomes that want reading come first."""
+SET_ASIDE: tuple[Status, ...] = ("tolerated", "warned")
+GLYPHS: Mapping[str, str] = {"passed": "✓", "tolerated": "≈", "known": "◆", "warned": "!", "failed": "✕"}
+MEANINGS: Mapping[str, str] = {
+    "passed": "nothing failed",
+    "tolerated": "failing rows were set aside, within the tolerance",
+    "known": "a defect of the published data, no worse than declared",
+    "warned": "worth a look, blocks nothing",
+    "failed": "the gate says no",
+}
+
+
+def headline(facts: ReportFacts) -> dict[str, Any]:
+    """The verdict in one line, its tone (good, warn, bad, quiet), counts by status, and the outcomes that failed."""
+    failed = [verdict for verdict in facts.verdicts if not verdict.passed]
+    outcomes = [outcome for verdict in facts.verdicts for outcome in verdict.outcomes]
+    tally = {status: sum(outcome.status == status for outcome in outcomes) for status in ORDER}
+    gates = " and ".join(f"the {verdict.gate} gate" for verdict in failed) + " failed"
+    title, tone = {
+        (True, False): ("Published", "good"),
+        (True, True): (f"Published although {gates}", "warn"),
+        (False, True): (f"Not published: {gates}", "bad"),
+        (False, False): ("Not published", "quiet"),
+    }[facts.published, bool(failed)]
+    return {
+        "title": title,
+        "tone": tone,
+        "line": _line(facts.verdicts, tally, len(outcomes)),
+        "tally": tally,
+        "failed": [outcome for outcome in outcomes if outcome.status == "failed"],
+    }
+
+
+def _line(verdicts: Sequence[Verdict], tally: Mapping[Status, int], outcomes: int) -> str:
+    """What stands beside the verdict: gates passed, and how many outcomes are not plainly so."""
+    parts = [f"{plural(tally['failed'], 'expectation')} of {outcomes} failed"] if tally["failed"] else []
+    if verdicts and not tally["failed"]:
+        parts.append("both gates passed" if len(verdicts) > 1 else f"the {verdicts[0].gate} gate passed")
+    if tally["known"]:
+        parts.append(plural(tally["known"], "known defect"))
+    parts += [f"{tally[status]} {status}" for status in SET_ASIDE if tally[status]]
+    line = ", ".join(parts)
+    return line[:1].upper() + line[1:]
+
+
+def key_numbers(facts: ReportFacts, statistics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(number, what it counts, note) for the tiles at the top."""
+    accounting, groups = facts.accounting, statistics["groups"]
+    complete = facts.dataset.samples
+    tiles = [(count(statistics["samples"]), "samples", f"of {count(complete)} in a complete copy" if complete else "")]
+    if groups:
+        kind = "patients" if groups["kind"] == "patient" else "distinct images"
+        tiles.append((count(groups["distinct"]), kind, f"up to {count(groups['largest'])} images each"))
+    if facts.dataset.labels:
+        tiles.append((count(len(facts.dataset.labels)), "labels", facts.dataset.label_kind))
+    encoded = [split["bytes"] for split in statistics["splits"].values()]
+    if statistics["samples"] and None not in encoded:
+        tiles.append((size(sum(encoded)), "of images", str(facts.parameters.get("encoding", "")).upper()))
+    refused = accounting.quarantined if accounting else 0
+    note = f"{plural(refused, 'image')}, {share(refused, accounting.members)} of members" if accounting else ""
+    tiles.append((count(len(facts.quarantine)), "in quarantine", note))
+    return tiles
+
+
+def snippets(facts: ReportFacts, statistics: Mapping[str, Any]) -> dict[str, str]:
+    """Tool to the few lines that open this release with it, run from the lake's folder."""
+    name = facts.dataset.name
+    release = f"{name}/releases/{facts.release}"
+    split = next((s for s, part in statistics["splits"].items() if part["samples"]), facts.dataset.splits[0])
+    extension = {"jpeg": "jpg"}.get(str(facts.parameters.get("encoding")), "png")
+    stores = facts.parameters.get("stores", ("webdataset", "parquet"))
+    found = {
+        "pandas": f'import pandas as pd\n\nsamples = pd.read_parquet("{release}/samples.parquet")\n'
+        f'samples.groupby("split").size()',
+        "DuckDB": f"select split, count(*) as samples\nfrom '{release}/samples.parquet'\ngroup by split;",
+    }
+    if "webdataset" in stores:
+        found["WebDataset"] = (
+            "from glob import glob\n\nimport webdataset as wds\n\n"
+            f'shards = sorted(glob("{release}/webdataset/{split}/*.tar"))\n'
+            f'{split} = wds.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("{extension}", "json")'
+        )
+    if "parquet" in stores:
+        found["Hugging Face datasets"] = (
+            f'from datasets import load_dataset\n\n{split} = load_dataset("{release}", split="{split}")'
+        )
+    return found
+
+
+def count(value: float | None) -> str:
+    """112120 → ``112,120``; a dash for None."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None) -> str:
+    """A measured value to about three figures; a dash for None."""
+    return "–" if value is None else f"{value:,.3g}" if abs(value) < 1000 else count(value)
+
+
+def share(part: float, whole: float = 1.0) -> str:
+    """Percent with as many decimals as tell it from nothing; a dash for a share of nothing."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.01:
+        return "< 0.01 %"
+    if 99.99 < percent < 100:
+        return "> 99.99 %"
+    return f"{percent:.{0 if percent in (0, 100) else 1 if percent >= 10 else 2}f} %"
+
+
+def level(tolerance: float) -> str:
+    """A declared share as it was declared: 0.01 → ``1 %``."""
+    return f"{100 * tolerance:g} %"
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units: 42100000000 → ``42.1 GB``."""
+    if value is None:
+        return "–"
+    rounded = float(f"{value:.3g}")  # first, so that 999,950 is 1 MB and not 1000 kB
+    power = min(int(math.log10(rounded) // 3), 4) if rounded >= 1 else 0
+    return f"{rounded / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def plural(value: int, noun: str) -> str:
+    """``1 known defect``, ``2 known defects``."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""What a release says about itself: manifest, pointer, dataset card, Croissant description, verify and diff."""

@@ -1,0 +1,378 @@
+"""A release described in Croissant 1.1 (JSON-LD): every file with its hash, and records a program can load.
+
+It must not know how shards are made: the manifest says which files there are, the schema which columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from tasks.schema import Dataset
+
+Node = dict[str, Any]
+"""One JSON-LD object."""
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+
+PARQUET = "application/x-parquet"  # the name by which mlcroissant chooses its reader; no registered media type exists
+
+CONTEXT: Node = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+"""The whole context of the specification, used or not: mlcroissant warns about a shorter one."""
+
+DATA_TYPES: Mapping[pa.DataType, str] = {
+    pa.string(): "sc:Text",
+    pa.bool_(): "sc:Boolean",
+    pa.int8(): "cr:Int8",
+    pa.int16(): "cr:Int16",
+    pa.int32(): "cr:Int32",
+    pa.int64(): "cr:Int64",
+    pa.float32(): "cr:Float32",
+    pa.float64(): "cr:Float64",
+}
+
+MEDIA_TYPES: Mapping[str, str] = {
+    "parquet": PARQUET,
+    "tar": "application/x-tar",
+    "json": "application/json",
+    "html": "text/html",
+    "md": "text/markdown",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+}
+
+MEANINGS: Mapping[str, str] = {
+    "sample_id": "Name of the sample, unique in the release; its files in the tar shards are called by it.",
+    "archive": "Archive of the raw release that holds the published image.",
+    "member": "Path of the published image inside that archive.",
+    "group_id": "What must not cross splits, usually the patient.",
+    "age_years": "Age in years; null where the publisher's value cannot be read.",
+    "sex": "F, M or null.",
+    "view": "Projection, in the publisher's words.",
+    "split": "The split that the sample belongs to; decided by group.",
+    "boxes": "Boxes: top-left corner and extent in pixels of the published image.",
+    "source_sha256": "SHA-256 of the published image file.",
+    "pixel_sha256": "SHA-256 of the decoded, normalised pixels at published size.",
+    "image_sha256": "SHA-256 of the image file in the shards.",
+    "transform": "What conversion did to the image, step by step.",
+    "intensity_min": "Darkest grey level at published size.",
+    "intensity_max": "Brightest grey level at published size.",
+    "intensity_mean": "Mean grey level at published size.",
+    "intensity_std": "Standard deviation of the grey levels at published size.",
+    "shard": "Split and number of the shard that holds the sample.",
+    "row": "Position of the sample in its shard, from 0.",
+    "tar_offset": "Byte offset of the image in the tar shard.",
+}
+
+
+def croissant(
+    dataset: Dataset,
+    release: str,
+    manifest: Mapping[str, Any],
+    schema: pa.Schema,
+    published: str | None = None,
+) -> bytes:
+    """``croissant.json`` of one release; ``published`` is the publisher's ISO date, where one is known."""
+    described: Node = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "name": dataset.name,
+        "alternateName": dataset.title,
+        "description": dataset.summary,
+        "conformsTo": CONFORMS_TO,
+        "citeAs": dataset.citation,
+        "identifier": release,
+        "keywords": ["medical imaging", *dataset.labels],
+        "license": licence_url(dataset.licence) or dataset.licence,
+        "url": dataset.homepage,
+        "version": _version(dataset.version, release),
+        "prov:wasDerivedFrom": [_input(entry) for entry in _sorted(manifest["inputs"], "name")],
+        "distribution": [*_files(manifest), *_file_sets(manifest)],
+        "recordSet": _record_sets(dataset, manifest, schema),
+    }
+    if published is not None:
+        described["datePublished"] = published
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def spdx(licence: str) -> str | None:
+    """SPDX identifier of a Creative Commons licence as people write it (``CC BY 4.0``); None for any other text."""
+    name = re.sub(r"[\s-]+", "-", licence.strip()).upper()
+    return name if re.fullmatch(r"CC(0|-BY(-(NC|SA|ND))*)-\d\.\d", name) else None
+
+
+def licence_url(licence: str) -> str | None:
+    """Where the text of the licence stands, if its name says so without doubt."""
+    identifier = spdx(licence)
+    return identifier and f"https://spdx.org/licenses/{identifier}.html"
+
+
+def _version(declared: str, release: str) -> str:
+    """Semantic version of the declaration with the release as its build part, so that two releases never share one."""
+    numbers = declared.split(".")
+    if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){0,2}", declared):
+        numbers, release = ["0"], f"{declared}.{release}"
+    build = re.sub(r"[^0-9A-Za-z.-]", "-", release)
+    return ".".join([*numbers, "0", "0"][:3]) + f"+{build}"
+
+
+def _sorted(entries: Any, key: str) -> list[Mapping[str, Any]]:
+    return sorted(entries, key=lambda entry: str(entry[key]))
+
+
+def _input(entry: Mapping[str, Any]) -> Node:
+    return {
+        "@type": "prov:Entity",
+        "prov:label": entry["name"],
+        "contentSize": f"{entry['bytes']} B",
+        "sha256": entry["sha256"],
+    }
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def _files(manifest: Mapping[str, Any]) -> Iterator[Node]:
+    for entry in _sorted([*manifest["files"], *manifest["shards"]], "path"):
+        path = entry["path"]
+        if path == "croissant.json":  # a file cannot hold its own hash
+            continue
+        yield {
+            "@type": "cr:FileObject",
+            "@id": quote(path),
+            "name": path,
+            "contentSize": f"{entry['bytes']} B",
+            "contentUrl": path,
+            "encodingFormat": MEDIA_TYPES.get(path.rpartition(".")[2], "application/octet-stream"),
+            "sha256": entry["sha256"],
+        }
+
+
+def _file_sets(manifest: Mapping[str, Any]) -> Iterator[Node]:
+    if _shards(manifest, "parquet"):
+        yield {
+            "@type": "cr:FileSet",
+            "@id": "parquet-shards",
+            "name": "Parquet shards",
+            "description": "One row per sample: the encoded image and every column of the sample table.",
+            "encodingFormat": PARQUET,
+            "includes": "parquet/*/*.parquet",
+        }
+    if tars := _shards(manifest, "webdataset"):
+        yield {
+            "@type": "cr:FileSet",
+            "@id": "webdataset-images",
+            "name": "Images in the WebDataset shards",
+            "description": "The encoded images inside the tar shards, beside a JSON file each.",
+            "containedIn": [{"@id": quote(path)} for path in tars],
+            "encodingFormat": ["image/png", "image/jpeg"],
+            "includes": ["*.png", "*.jpg"],
+        }
+
+
+def _shards(manifest: Mapping[str, Any], store: str) -> list[str]:
+    return sorted(shard["path"] for shard in manifest["shards"] if shard["store"] == store)
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+def _record_sets(dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schema) -> list[Node]:
+    sets = [_splits(dataset, manifest), _samples(dataset, schema)]
+    if _shards(manifest, "parquet"):
+        sets.append(_images_of_parquet(dataset, schema))
+    elif _shards(manifest, "webdataset"):
+        sets.append(_images_of_tars())
+    return sets
+
+
+def _splits(dataset: Dataset, manifest: Mapping[str, Any]) -> Node:
+    counts = {name: manifest["splits"].get(name, {}).get("samples", 0) for name in dataset.splits}
+    return _record_set(
+        "splits",
+        "The splits in reading order, with their number of samples.",
+        [
+            {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"},
+            {"@type": "cr:Field", "@id": "splits/samples", "name": "samples", "dataType": "sc:Integer"},
+        ],
+        key="splits/name",
+    ) | {
+        "dataType": "cr:Split",
+        "data": [{"splits/name": name, "splits/samples": count} for name, count in counts.items()],
+    }
+
+
+def _samples(dataset: Dataset, schema: pa.Schema) -> Node:
+    source = {"fileObject": {"@id": "samples.parquet"}}
+    return _record_set(
+        "samples",
+        "One record per sample, without its image: identity, labels, the publisher's columns, hashes and statistics.",
+        [_column("samples", field, source, dataset) for field in schema],
+        key="samples/sample_id",
+    )
+
+
+def _images_of_parquet(dataset: Dataset, schema: pa.Schema) -> Node:
+    source = {"fileSet": {"@id": "parquet-shards"}}
+    # In the shards an image is a struct of bytes and path, the form that Hugging Face datasets reads.
+    image = {**source, "extract": {"column": "image"}, "transform": {"jsonPath": "bytes"}}
+    wanted = [field for field in schema if field.name.startswith(("label.", "target.")) or field.name == "boxes"]
+    fields = [
+        _column("images", schema.field("sample_id"), source, dataset),
+        _image(image),
+        _split_of_path(source),
+        *(_column("images", field, source, dataset) for field in wanted),
+    ]
+    return _record_set(
+        "images", "One record per sample: the image, its split and its labels.", fields, key="images/sample_id"
+    )
+
+
+def _images_of_tars() -> Node:
+    source = {"fileSet": {"@id": "webdataset-images"}}
+    sample_id = {
+        "@type": "cr:Field",
+        "@id": "images/sample_id",
+        "name": "sample_id",
+        "description": MEANINGS["sample_id"],
+        "dataType": "sc:Text",
+        "source": {**source, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^([^.]+)\..*$"}},
+    }
+    return _record_set(
+        "images",
+        "One record per sample: the image; split and labels are in `samples` under the same sample_id.",
+        [sample_id, _image({**source, "extract": {"fileProperty": "content"}})],
+        key="images/sample_id",
+    )
+
+
+def _record_set(name: str, description: str, fields: list[Node], key: str) -> Node:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": description,
+        "key": {"@id": key},
+        "field": fields,
+    }
+
+
+def _image(source: Node) -> Node:
+    return {
+        "@type": "cr:Field",
+        "@id": "images/image",
+        "name": "image",
+        "description": "The encoded image.",
+        "dataType": "sc:ImageObject",
+        "source": source,
+    }
+
+
+def _split_of_path(source: Node) -> Node:
+    """The split by the folder of the shard, so that ``records("images", {"images/split": ...})`` opens no other shard.
+
+    It does not reference ``splits/name``: mlcroissant makes a join of that and then reads every shard into memory.
+    """
+    return {
+        "@type": "cr:Field",
+        "@id": "images/split",
+        "name": "split",
+        "description": MEANINGS["split"],
+        "dataType": ["sc:Text", "cr:Split"],
+        "source": {
+            **source,
+            "extract": {"fileProperty": "fullpath"},
+            "transform": {"regex": r"^parquet/([^/]+)/.*\.parquet$"},
+        },
+    }
+
+
+def _column(record_set: str, field: pa.Field, source: Node, dataset: Dataset) -> Node:
+    """One field; ids are IRIs and publishers' columns hold blanks and brackets, so ids are percent-encoded."""
+    described: Node = {"@type": "cr:Field", "@id": f"{record_set}/{quote(field.name, safe='')}", "name": field.name}
+    if meaning := _meaning(field.name, dataset):
+        described["description"] = meaning
+    extract = {"extract": {"column": field.name}}
+    if pa.types.is_list(field.type):
+        described["isArray"] = True
+        described["subField"] = [_part(described["@id"], part, {**source, **extract}) for part in field.type.value_type]
+    else:
+        described["dataType"] = _data_type(field)
+        described["source"] = {**source, **extract}
+    return described
+
+
+def _part(parent: str, part: pa.Field, source: Node) -> Node:
+    return {
+        "@type": "cr:Field",
+        "@id": f"{parent}/{part.name}",
+        "name": part.name,
+        "dataType": DATA_TYPES[part.type],
+        "source": {**source, "transform": {"jsonPath": part.name}},
+    }
+
+
+def _data_type(field: pa.Field) -> str | list[str]:
+    name = DATA_TYPES[field.type]
+    if field.name.startswith("label."):
+        return [name, "cr:Label"]
+    return [name, "cr:Split"] if field.name == "split" else name
+
+
+def _meaning(column: str, dataset: Dataset) -> str | None:
+    kind, _, name = column.partition(".")
+    if kind == "label":
+        return f"{dataset.labels.get(name, name)} (1 present, 0 absent, null unknown)"
+    if kind == "target":
+        return f"{name} in {dataset.targets.get(name, 'an undeclared unit')}"
+    if kind == "meta":
+        return f"The publisher's column {name!r}, as published."
+    return MEANINGS.get(column)

@@ -1,0 +1,139 @@
+"""The manifest, the pointer and the swap: how a release comes into being, and what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.code_version import library_versions, release_version, scanmill_version
+from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
+from tasks.lake import WORK, Lake
+from tasks.schema import FORMAT_VERSION, Accounting, Dataset, Store, Transform, Verdict
+
+RELEASE_DIGITS = 16
+VOLATILE = ("quality/data_docs", "quality/run.json")
+"""Parts of a release that tell when and how it was made; they hold clocks, so no digest covers them."""
+
+
+def release_id(
+    dataset: Dataset, inputs: Sequence[Mapping[str, Any]], transform: Transform, stores: Sequence[Store]
+) -> str:
+    """First 16 hex digits of the digest of everything that shapes a release: inputs, parameters, code, libraries."""
+    return digest([identity(dataset, transform, stores), list(inputs)])[:RELEASE_DIGITS]
+
+
+def identity(dataset: Dataset, transform: Transform, stores: Sequence[Store]) -> dict[str, Any]:
+    """Parameters and code versions, as they stand in the manifest."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset.name,
+        "dataset_version": dataset.version,
+        "parameters": {**asdict(transform), "stores": sorted(stores)},
+        "code": {"scanmill": scanmill_version(), "source": release_version(), **library_versions()},
+    }
+
+
+def manifest(
+    staging: Path,
+    release: str,
+    about: Mapping[str, Any],
+    inputs: Sequence[Mapping[str, Any]],
+    splits: Mapping[str, Mapping[str, Any]],
+    shards: Sequence[Mapping[str, Any]],
+    accounting: Accounting,
+    verdicts: Sequence[Verdict],
+) -> dict[str, Any]:
+    """The manifest of a staged release; holds no wall-clock, so equal releases have equal manifests.
+
+    ``splits`` as :func:`count_splits` gives them.
+    """
+    return {
+        **about,
+        "release": release,
+        "inputs": list(inputs),
+        "splits": dict(splits),
+        "shards": list(shards),
+        "files": list_files(staging, {str(shard["path"]) for shard in shards}),
+        "accounting": accounting.as_json(),
+        "gates": {verdict.gate: verdict.passed for verdict in verdicts},
+    }
+
+
+def count_splits(samples: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Split to ``samples``, ``shards`` (of each store), ``groups``, and per label ``present absent unknown``."""
+    return {
+        split: {
+            "samples": len(part),
+            "shards": int(part["shard"].nunique()),
+            "groups": int(part["group_id"].nunique()),
+            "labels": {name: _label_counts(part[f"label.{name}"]) for name in dataset.labels},
+        }
+        for split in dataset.splits
+        if len(part := samples[samples["split"] == split])
+    }
+
+
+def _label_counts(values: pd.Series) -> dict[str, int]:
+    counts = {"present": int((values == 1).sum()), "absent": int((values == 0).sum())}
+    return {**counts, "unknown": len(values) - sum(counts.values())}
+
+
+def list_files(staging: Path, shards: set[str]) -> list[dict[str, Any]]:
+    """Path, bytes and sha256 of every other file of a release, volatile ones and the manifest left out."""
+    found = []
+    for path in sorted(p for p in staging.rglob("*") if p.is_file()):
+        name = path.relative_to(staging).as_posix()
+        if name in shards or name == "manifest.json" or name.startswith((WORK + "/", *VOLATILE)):
+            continue
+        found.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)})
+    return found
+
+
+def publish(lake: Lake, release: str, content: Mapping[str, Any]) -> Path:
+    """Write the manifest, move the staged release to its name, then swap the pointer. Returns the release folder."""
+    staging = lake.staging(release)
+    shutil.rmtree(lake.work(release), ignore_errors=True)
+    write_json(staging / "manifest.json", dict(content))
+    target = lake.release(release)
+    if target.exists():  # an earlier run died between the move and the swap, or a damaged release is made anew
+        shutil.rmtree(target)
+    for folder in [staging, *(p for p in staging.rglob("*") if p.is_dir())]:
+        sync_folder(folder)
+    os.rename(staging, target)  # noqa: PTH104 (one atomic step, named as such)
+    sync_folder(target.parent)
+    point_to(lake, release)
+    shutil.rmtree(lake.refused(release), ignore_errors=True)
+    return target
+
+
+def point_to(lake: Lake, release: str) -> None:
+    """Make ``latest.json`` name a release; does nothing when it does already."""
+    data = (lake.release(release) / "manifest.json").read_bytes()
+    pointer = readable_json({"release": release, "manifest_sha256": hashlib.sha256(data).hexdigest()})
+    if not lake.latest.is_file() or lake.latest.read_bytes() != pointer:
+        write_bytes(lake.latest, pointer)
+
+
+def is_published(lake: Lake, release: str) -> bool:
+    """Whether a release of that id is there, with a manifest that says so and every file of the size it names."""
+    folder = lake.release(release)
+    try:
+        content = read_json(folder / "manifest.json")
+        listed = [*content["shards"], *content["files"]]
+        return content["release"] == release and all(
+            (folder / entry["path"]).stat().st_size == entry["bytes"] for entry in listed
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def manifests(lake: Lake) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and manifest of every published release of a dataset."""
+    return [(lake.release(name), read_json(lake.release(name) / "manifest.json")) for name in lake.published()]

@@ -1,0 +1,191 @@
+"""From members and metadata rows to entries: what each thing is, what belongs together, and what is left over.
+
+An *entry* is one line of the table that both gates look at: an image with its row, an image alone, or a row alone.
+Every member that is not ignored by rule is in exactly one entry, and so is every row of a sample table; that is what
+lets the accounting be enforced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import pandas as pd
+import pyarrow as pa
+
+from tasks.archives import Member
+from tasks.schema import BOX, CANONICAL, Dataset, MemberRule, Parsed, Table, UnusableInput
+
+JUNK = MemberRule("ignored", r"(?:^|/)(?:\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]*)$|(?:^|/)__MACOSX/", "junk")
+"""What operating systems leave in archives; ignored in every dataset."""
+
+SAFE = re.compile(r"[A-Za-z0-9_]")
+
+
+def escape_key(key: str) -> str:
+    """A sample id for an image key: letters, digits and ``_`` stay, ``/`` becomes ``--``, other bytes ``-hh``.
+
+    Reversible by :func:`unescape_key`; has no dot, at which WebDataset would cut it.
+    """
+    parts = []
+    for byte in key.encode():
+        letter = chr(byte)
+        parts.append(letter if SAFE.match(letter) else "--" if letter == "/" else f"-{byte:02x}")
+    return "".join(parts)
+
+
+def unescape_key(sample_id: str) -> str:
+    """The image key that :func:`escape_key` made this sample id from."""
+
+    def restore(match: re.Match[str]) -> str:
+        return "/" if match[0] == "--" else chr(int(match[1], 16))
+
+    return re.sub(r"--|-([0-9a-f]{2})", restore, sample_id).encode("latin-1").decode()
+
+
+def index_members(members: Sequence[Member], dataset: Dataset) -> pd.DataFrame:
+    """One row per member: ``archive member offset size_bytes crc32 problem detail kind key role reason``.
+
+    ``kind`` is image, table, ignored or unexpected.
+    """
+    columns = ["archive", "name", "offset", "size_bytes", "crc32", "problem", "detail"]
+    frame = pd.DataFrame([asdict(member) for member in members], columns=columns).rename(columns={"name": "member"})
+    kinds = [_classify(name, dataset) for name in frame["member"]]
+    frame[["kind", "key", "role", "reason"]] = pd.DataFrame(
+        kinds, columns=["kind", "key", "role", "reason"], index=frame.index, dtype=str
+    )
+    return frame
+
+
+def _classify(name: str, dataset: Dataset) -> tuple[str, str, str, str]:
+    for rule in (JUNK, *dataset.members):
+        if match := re.search(rule.pattern, name):
+            key = match["key"] if rule.kind == "image" else ""
+            return rule.kind, key, rule.role, rule.reason
+    return "unexpected", "", "", "unexpected-member"
+
+
+def choose_tables(index: pd.DataFrame, dataset: Dataset) -> dict[str, tuple[str, str, int]]:
+    """Role to (archive, member, offset) of each metadata table.
+
+    Raises :class:`UnusableInput` for a required table that is missing and for a role with two candidates.
+    """
+    chosen = {}
+    for rule in dataset.tables:
+        found = index[(index["kind"] == "table") & (index["role"] == rule.role)]
+        if len(found) > 1:
+            places = ", ".join(f"{r.archive}/{r.member}" for r in found.itertuples())
+            raise UnusableInput(f"{len(found)} tables could be the {rule.role} table: {places}; leave only one of them")
+        if len(found) == 0 and rule.is_required:
+            pattern = next(m.pattern for m in dataset.members if m.role == rule.role)
+            raise UnusableInput(
+                f"the {rule.role} table of {dataset.name} is missing: no member matches {pattern}. "
+                f"Is the raw path right?"
+            )
+        for row in found.itertuples():
+            if row.problem:
+                raise UnusableInput(f"the {rule.role} table {row.archive}/{row.member}: {row.detail}")
+            chosen[rule.role] = (str(row.archive), str(row.member), int(row.offset))  # type: ignore[arg-type]
+    return chosen
+
+
+def join(index: pd.DataFrame, parsed: Parsed, tables: Mapping[str, Table], dataset: Dataset) -> pd.DataFrame:
+    """Entries: members and rows put together by image key.
+
+    Columns: ``entry`` (0…), ``archive member offset source_bytes`` (null for a row alone), ``key sample_id``, ``table
+    row`` (null for an image alone), ``image_problem``, ``row_problem`` (reason codes or empty), ``problem_detail``,
+    ``image_without_row``, ``row_without_image``, and the columns of ``parsed.rows``.
+    """
+    images = _members_by_key(index)
+    rows = parsed.rows.rename(columns={"image": "key"})
+    rows["row_problem"] = ""
+    rows.loc[rows["key"].duplicated(), "row_problem"] = "duplicate-row"
+    is_first = rows["row_problem"] == ""
+    primary = images[images["is_primary"]]
+    together = primary.merge(rows[is_first], on="key", how="outer", indicator=True)
+    entries = pd.concat([together, images[~images["is_primary"]], rows[~is_first]], ignore_index=True)
+    return _complete(entries, tables, dataset)
+
+
+def _members_by_key(index: pd.DataFrame) -> pd.DataFrame:
+    """Image and unexpected members; the first of each key is primary, and duplicates carry their problem."""
+    images = index[index["kind"].isin(["image", "unexpected"])].copy()
+    images = images.rename(
+        columns={"size_bytes": "source_bytes", "problem": "image_problem", "detail": "problem_detail"}
+    )
+    is_unexpected = (images["kind"] == "unexpected") & (images["image_problem"] == "")
+    images.loc[is_unexpected, "image_problem"] = "unexpected-member"
+    images.loc[is_unexpected, "problem_detail"] = "no rule of this dataset says what this member is"
+    # A member without key is its own entry; NUL cannot occur in a key.
+    alone = images["kind"] == "unexpected"
+    images.loc[alone, "key"] = "\0" + images.loc[alone, "archive"] + "\0" + images.loc[alone, "member"]
+    images["is_primary"] = ~images["key"].duplicated()
+    for key, twins in images[images["key"].duplicated(keep=False) & ~alone].groupby("key"):
+        _mark_duplicates(images, str(key), twins)
+    columns = ["archive", "member", "offset", "source_bytes", "key", "image_problem", "problem_detail", "is_primary"]
+    return images[columns]
+
+
+def _mark_duplicates(images: pd.DataFrame, key: str, twins: pd.DataFrame) -> None:
+    is_same = twins["crc32"].nunique() == 1 and twins["source_bytes"].nunique() == 1 and (twins["crc32"] != 0).all()
+    places = ", ".join(f"{t.archive}/{t.member} at {t.offset}" for t in twins.itertuples())
+    marked = twins.index[1:] if is_same else twins.index
+    verdict = "the same bytes, the first is kept" if is_same else "the bytes differ, so none can be trusted"
+    images.loc[marked, "image_problem"] = "duplicate-member"
+    images.loc[marked, "problem_detail"] = f"{key} is there {len(twins)} times ({verdict}): {places}"
+
+
+def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Dataset) -> pd.DataFrame:
+    """Flags, sample ids and the canonical columns that ``parse`` left out."""
+    for column in ("image_problem", "row_problem", "problem_detail"):
+        entries[column] = entries[column].fillna("")
+    has_image = entries["member"].notna()
+    has_row = entries["table"].notna()
+    is_fine = (entries["image_problem"] == "") & (entries["row_problem"] == "")
+    entries["image_without_row"] = has_image & ~has_row & is_fine
+    entries["row_without_image"] = has_row & ~has_image & is_fine
+    entries.loc[entries["row_problem"] == "duplicate-row", "problem_detail"] = "an earlier row names the same image"
+    is_named = ~entries["key"].str.startswith("\0")
+    entries["key"] = entries["key"].where(is_named)
+    entries["sample_id"] = entries["key"].map(escape_key, na_action="ignore")
+    names = {role: table.name for role, table in tables.items()}
+    entries["table"] = entries["table"].map(names, na_action="ignore")
+    schema = entry_schema(dataset, meta_columns(entries), check_columns(entries))
+    entries = entries.sort_values(["archive", "member", "offset", "table", "row"], ignore_index=True)
+    entries["entry"] = range(len(entries))
+    return entries.reindex(columns=schema.names)
+
+
+def meta_columns(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Names of the publisher's columns, without the prefix, in table order."""
+    return tuple(str(name).removeprefix("meta.") for name in frame.columns if str(name).startswith("meta."))
+
+
+def check_columns(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Names of the columns that only the gates look at."""
+    return tuple(str(name) for name in frame.columns if str(name).startswith("check."))
+
+
+def entry_schema(dataset: Dataset, meta: tuple[str, ...], checks: tuple[str, ...]) -> pa.Schema:
+    """Arrow schema of the entries."""
+    own: list[tuple[str, pa.DataType]] = [
+        ("entry", pa.int64()),
+        *CANONICAL,
+        ("key", pa.string()),
+        ("offset", pa.int64()),
+        ("source_bytes", pa.int64()),
+        ("table", pa.string()),
+        ("row", pa.int64()),
+        ("image_problem", pa.string()),
+        ("row_problem", pa.string()),
+        ("problem_detail", pa.string()),
+        ("image_without_row", pa.bool_()),
+        ("row_without_image", pa.bool_()),
+    ]
+    own += [(f"label.{name}", pa.int8()) for name in dataset.labels]
+    own += [(f"target.{name}", pa.float64()) for name in dataset.targets]
+    if dataset.has_boxes:
+        own.append(("boxes", pa.list_(BOX)))
+    own += [(f"meta.{name}", pa.string()) for name in meta]
+    return pa.schema([*own, *((name, pa.string()) for name in checks)])

@@ -1,0 +1,372 @@
+"""The nouns: plain frozen values that every other module speaks, and the one schema of the sample table.
+
+This module knows no framework, no file system and no dataset. Everything may import it; it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Version of the on-disk contract (DESIGN.md §5); a reader refuses a manifest of another one."""
+
+Severity = Literal["error", "warning", "known"]
+Status = Literal["passed", "tolerated", "known", "warned", "failed"]
+GateName = Literal["metadata", "images"]
+Store = Literal["webdataset", "parquet"]
+Encoding = Literal["png", "jpeg"]
+
+STORES: tuple[Store, ...] = ("webdataset", "parquet")
+
+
+class ScanmillError(Exception):
+    """An error that a user can cause and mend; the command line shows its text alone and exits with 2."""
+
+
+class UnusableInput(ScanmillError):
+    """The raw release or the lake cannot be worked with: missing table or column, unreadable archive, full disk."""
+
+
+class DataRefused(ScanmillError):
+    """The data, or a gate, said no: nothing was published; the command line exits with 1."""
+
+
+class AccountingError(ScanmillError):
+    """The sums do not meet: something was lost or counted twice. Always a defect of scanmill, never published."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place where a raw release, or a part of it, can be had."""
+
+    name: str
+    """File name, or a pattern such as ``images_0NN.zip`` for a numbered series."""
+    url: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    """Publisher's or observed MD5, where no SHA-256 is published."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MemberRule:
+    """What an archive member is, by its path; the first rule whose pattern is found in the path decides.
+
+    An ``image`` pattern has a group ``key``: the part of the path, extension left out, that names the image
+    throughout the release. Metadata rows refer to images by this key, and the sample id is the escaped key.
+    """
+
+    kind: Literal["image", "table", "ignored"]
+    pattern: str
+    """Regular expression, searched in the member's path with forward slashes."""
+    reason: str
+    """Why it is not an image (stable code of the accounting), or ``image``."""
+    role: str = ""
+    """For a table: the name by which ``parse`` asks for it."""
+
+
+@dataclass(frozen=True)
+class TableRule:
+    """What a metadata table must look like before ``parse`` sees it."""
+
+    role: str
+    columns: tuple[str, ...]
+    """Column names that must be there, verbatim; for a list without header, the single name given to its lines."""
+    has_header: bool = True
+    is_required: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metadata table as text: every cell a string, exactly as published."""
+
+    role: str
+    name: str
+    """``archive/member``, for messages and quarantine."""
+    rows: pd.DataFrame
+    """dtype str, empty cells ``""``; the index is the 1-based number of the data row (header not counted)."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a dataset's ``parse`` returns.
+
+    ``rows``: one line per metadata row that should become a sample. Columns ``table`` (role), ``row`` (1-based),
+    ``image`` (key of the image), then any canonical column (``patient_id``, ``group_id``, ``age_years``, ``sex``,
+    ``view``, ``split``, ``boxes``), ``label.<name>``, ``target.<name>`` and ``meta.<publisher's column>``. A value that
+    cannot be read is null; the publisher's text stays in ``meta``. Canonical columns left out become null. Columns
+    ``check.<name>`` (text) are for the gates' eyes only and do not reach the sample table.
+
+    ``extras``: rows of further tables (boxes, split lists) that belong to an image: ``table``, ``row``, ``image``.
+    They are accounted for with the sample they describe.
+    """
+
+    rows: pd.DataFrame
+    extras: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"table": [], "row": [], "image": []}))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A defect that is known to be in the published data, declared with its number so a report says "known"."""
+
+    code: str
+    """The expectation's stable name, see :class:`Outcome`."""
+    rows: int
+    """How many rows of a complete copy fail it; more than this is new."""
+    statement: str
+    """One sentence that a clinician understands."""
+    source: str
+    """Where the number comes from."""
+
+
+@dataclass(frozen=True)
+class ImageRules:
+    """How the images of a dataset are kept, and what must hold for them."""
+
+    size: int | None = None
+    """Default length of the longer side in pixels after conversion; None keeps the published size."""
+    channels: tuple[int, ...] = (1,)
+    """Channel counts that may come out of conversion (grey-in-RGB is 1)."""
+    min_side: int = 1
+    """Shortest acceptable side of a published image, in pixels."""
+    drops_alpha: bool = False
+    """Whether an alpha channel that is not fully opaque may be dropped; opaque ones always are, recorded."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything scanmill knows about one dataset, beside its ``parse`` function: a declaration, no behaviour."""
+
+    name: str
+    version: str
+    """Version of this declaration; raise it when parsing changes."""
+    title: str
+    summary: str
+    sources: tuple[Source, ...]
+    licence: str
+    citation: str
+    homepage: str
+    published: str
+    """Year, or ISO date, of the publisher's release."""
+    members: tuple[MemberRule, ...]
+    tables: tuple[TableRule, ...]
+    parse: Callable[[Mapping[str, Table]], Parsed]
+    """Tables by role to rows; pure, touches no file."""
+    labels: Mapping[str, str]
+    """Label name to a short description; the column is ``label.<name>``, 1 present, 0 absent, null unknown."""
+    label_kind: Literal["exclusive", "multiple"]
+    """``exclusive``: exactly one label per sample; ``multiple``: any number."""
+    splits: tuple[str, ...]
+    """Every split in reading order."""
+    labelled_splits: tuple[str, ...]
+    """The splits between which nothing may leak."""
+    group: Literal["patient", "pixels"]
+    """What must not cross labelled splits: the patient, or (no patient id published) identical decoded pixels."""
+    split: Callable[[pd.DataFrame], pd.Series] | None = None
+    """Fills ``split`` where ``parse`` left it null, from ``group_id`` and labels; stable when rows are added."""
+    image: ImageRules = ImageRules()
+    samples: int | None = None
+    """Number of samples in a complete copy."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Target name to unit; the column is ``target.<name>``."""
+    has_boxes: bool = False
+    expectations: tuple[Mapping[str, Any], ...] = ()
+    """Expectations beyond the common ones, as plain mappings (see ``expectations/common.py``)."""
+    known: tuple[Known, ...] = ()
+    tolerance: float = 0.01
+    """Largest share of rows that one error-severity expectation may send to quarantine before the gate fails."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What conversion does to every image; part of a chunk's and of a release's digest."""
+
+    size: int | None
+    """Longer side in pixels after area-averaged reduction; None keeps the size. Never enlarges, pads or crops."""
+    encoding: Encoding = "png"
+    quality: int = 95
+    """JPEG quality, 1–100; unused for PNG."""
+
+    @property
+    def extension(self) -> str:
+        """File extension in both stores, without the dot."""
+        return {"png": "png", "jpeg": "jpg"}[self.encoding]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one expectation found."""
+
+    gate: GateName
+    code: str
+    """Stable name of the expectation; also the reason code of the rows it sends to quarantine."""
+    sentence: str
+    """What must hold, in words that a clinician understands."""
+    severity: Severity
+    tolerance: float
+    """Share of rows that may fail, 0–1."""
+    checked: int
+    failed: int
+    status: Status
+    """passed: nothing failed · tolerated: failing rows were set aside, within the tolerance · known: as declared ·
+    warned: worth a look, blocks nothing · failed: the gate says no."""
+    observed: str = ""
+    """What was seen, where the expectation is not about rows (a count, a set of columns), or up to five examples."""
+    known_rows: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one gate said."""
+
+    gate: GateName
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no outcome has failed."""
+        return all(outcome.status != "failed" for outcome in self.outcomes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain mapping for report.json and the manifest."""
+        return {"gate": self.gate, "passed": self.passed, "outcomes": [asdict(o) for o in self.outcomes]}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Verdict:
+        """The inverse of :meth:`as_json`."""
+        return Verdict(gate=value["gate"], outcomes=tuple(Outcome(**o) for o in value["outcomes"]))
+
+
+@dataclass(frozen=True)
+class TableCount:
+    """Rows of one metadata table: found = written + quarantined."""
+
+    table: str
+    found: int
+    written: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """Where everything that was found has gone. ``members`` are archive members, directories not counted."""
+
+    members: int
+    written: int
+    quarantined: int
+    ignored: Mapping[str, int]
+    """Reason code to number of members left out by rule."""
+    tables: tuple[TableCount, ...]
+    reasons: Mapping[str, int]
+    """Reason code to number of quarantine rows."""
+
+    def check(self) -> None:
+        """Raise :class:`AccountingError` unless every sum meets."""
+        seen = self.written + self.quarantined + sum(self.ignored.values())
+        if seen != self.members:
+            raise AccountingError(
+                f"members: {self.members} found, but {self.written} written + {self.quarantined} quarantined + "
+                f"{sum(self.ignored.values())} ignored = {seen}"
+            )
+        for count in self.tables:
+            if count.written + count.quarantined != count.found:
+                raise AccountingError(
+                    f"rows of {count.table}: {count.found} found, but {count.written} written + "
+                    f"{count.quarantined} quarantined = {count.written + count.quarantined}"
+                )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain mapping, reasons sorted by name."""
+        value = asdict(self)
+        value["ignored"] = dict(sorted(self.ignored.items()))
+        value["reasons"] = dict(sorted(self.reasons.items()))
+        return value
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Accounting:
+        """The inverse of :meth:`as_json`."""
+        return Accounting(**{**value, "tables": tuple(TableCount(**t) for t in value["tables"])})
+
+
+BOX = pa.struct(
+    [("label", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("w", pa.float64()), ("h", pa.float64())]
+)
+"""One box: top-left corner and extent in pixels of the published image."""
+
+CANONICAL: tuple[tuple[str, pa.DataType], ...] = (
+    ("sample_id", pa.string()),
+    ("archive", pa.string()),
+    ("member", pa.string()),
+    ("patient_id", pa.string()),
+    ("group_id", pa.string()),
+    ("age_years", pa.float64()),
+    ("sex", pa.string()),
+    ("view", pa.string()),
+    ("split", pa.string()),
+)
+
+IMAGE_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("source_bytes", pa.int64()),
+    ("source_sha256", pa.string()),
+    ("source_mode", pa.string()),
+    ("source_width", pa.int32()),
+    ("source_height", pa.int32()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("channels", pa.int8()),
+    ("bit_depth", pa.int8()),
+    ("pixel_sha256", pa.string()),
+    ("image_bytes", pa.int64()),
+    ("image_sha256", pa.string()),
+    ("transform", pa.string()),
+    ("intensity_min", pa.float64()),
+    ("intensity_max", pa.float64()),
+    ("intensity_mean", pa.float64()),
+    ("intensity_std", pa.float64()),
+)
+"""Facts of one converted image. ``source_*`` describe the published file; ``pixel_sha256`` is the hash of the decoded,
+normalised pixels at published size (shape and dtype included); ``intensity_*`` are in grey levels of ``bit_depth``
+(0–255 for 8, 0–65535 for 16) at published size; ``transform`` says what was done, step by step."""
+
+QUARANTINE = pa.schema(
+    [
+        ("archive", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("table", pa.string()),
+        ("row", pa.int64()),
+        ("sample_id", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("source_sha256", pa.string()),
+    ]
+)
+"""One row per refused archive member (``archive``, ``member``, ``offset`` set), per refused metadata row (``table``,
+``row`` set), or per refused pair of both."""
+
+
+def sample_schema(dataset: Dataset, meta: tuple[str, ...], *, is_placed: bool = True) -> pa.Schema:
+    """Schema of the sample table of one dataset; ``meta`` are the publisher's columns without their prefix.
+
+    ``is_placed`` adds where a written sample lies: ``shard`` (``<split>/000000``), ``row`` in it, and ``tar_offset``,
+    the byte offset of the image in the tar.
+    """
+    columns = [*CANONICAL]
+    columns += [(f"label.{name}", pa.int8()) for name in dataset.labels]
+    columns += [(f"target.{name}", pa.float64()) for name in dataset.targets]
+    if dataset.has_boxes:
+        columns.append(("boxes", pa.list_(BOX)))
+    columns += [(f"meta.{name}", pa.string()) for name in meta]
+    columns += IMAGE_COLUMNS
+    if is_placed:
+        columns += [("shard", pa.string()), ("row", pa.int32()), ("tar_offset", pa.int64())]
+    return pa.schema(columns)

@@ -1,0 +1,287 @@
+"""The unit of reading: plan shards, then copy encoded images into a tar and a Parquet file of the same samples.
+
+Nothing is decoded here. A shard holds samples of one split and one archive, sorted by id, so that appending an archive
+adds shards and leaves the bytes of the others alone. Same samples, same bytes: USTAR or PAX headers with mtime, uid and
+gid 0, and Parquet without a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.code_version import library_versions
+from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
+from tasks.schema import FORMAT_VERSION, Store, UnusableInput
+
+SHARD_SAMPLES = 1000
+SHARD_BYTES = 64 * 2**20
+"""A shard is cut at either; image bytes. One Parquet row group then stays within DESIGN.md's 64 MiB."""
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""What Hugging Face ``Image`` features are on disk."""
+PLACES = ("chunk", "chunk_row")
+"""Columns of the plan that say where an encoded image waits; they do not reach the stores."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard to write: row group ``position`` of the plan."""
+
+    position: int
+    dataset: str
+    split: str
+    number: int
+    extension: str
+
+    @property
+    def name(self) -> str:
+        """As in the sample table: ``<split>/000000``."""
+        return f"{self.split}/{self.number:06d}"
+
+    def path(self, store: Store) -> str:
+        """Path within the release, with forward slashes."""
+        if store == "parquet":
+            return f"parquet/{self.split}/{self.number:06d}.parquet"
+        return f"webdataset/{self.split}/{self.dataset}-{self.split}-{self.number:06d}.tar"
+
+
+def plan_shards(samples: pd.DataFrame, splits: tuple[str, ...], dataset: str, extension: str) -> list[Shard]:
+    """Shards for samples sorted by :func:`in_reading_order`; ``samples['position']`` is set to each one's shard."""
+    shards: list[Shard] = []
+    positions = []
+    numbers = dict.fromkeys(splits, 0)
+    current: tuple[str, str] | None = None
+    count = size = 0
+    for split, archive, image_bytes in samples[["split", "archive", "image_bytes"]].itertuples(index=False, name=None):
+        if current != (split, archive) or count >= SHARD_SAMPLES or size + image_bytes > SHARD_BYTES:
+            shards.append(Shard(len(shards), dataset, split, numbers[split], extension))
+            numbers[split] += 1
+            current, count, size = (split, archive), 0, 0
+        count += 1
+        size += image_bytes
+        positions.append(len(shards) - 1)
+    samples["position"] = positions
+    return shards
+
+
+def in_reading_order(samples: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataFrame:
+    """Samples by split (as declared), archive and sample id."""
+    order = {split: number for number, split in enumerate(splits)}
+    keyed = samples.assign(_split=samples["split"].map(order))
+    return keyed.sort_values(["_split", "archive", "sample_id"], ignore_index=True).drop(columns="_split")
+
+
+def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
+    """The plan: one row group per shard, so that a worker reads its own rows only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, schema) as writer:
+        for _, part in samples.groupby("position", sort=True):
+            writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
+
+
+def assemble_shard(
+    shard: Shard, *, plan: str, chunks: str, staging: str, markers: str, earlier: str, stores: tuple[Store, ...]
+) -> None:
+    """Write one shard in every store, on a Dask worker; its marker, written last, holds hashes and tar offsets.
+
+    ``earlier`` is a JSON file of shards in published releases by content digest; an equal one comes in by hard link.
+    """
+    marker = Path(markers, f"{shard.split}-{shard.number:06d}.json")
+    if marker.exists() and _is_whole(read_json(marker), Path(staging)):
+        return
+    rows = pq.ParquetFile(plan).read_row_group(shard.position)
+    content = content_digest(rows, shard.extension)
+    linked = _link(shard, read_json(Path(earlier)).get(content, {}), Path(staging), stores)
+    written = {**linked, **_write(shard, rows, Path(chunks), Path(staging), [s for s in stores if s not in linked])}
+    tar_offsets = _offsets(Path(staging, shard.path("webdataset"))) if "webdataset" in stores else []
+    write_json(
+        marker,
+        {
+            "split": shard.split,
+            "number": shard.number,
+            "samples": rows.num_rows,
+            "content": content,
+            "linked": sorted(linked),
+            "stores": written,
+            "tar_offsets": tar_offsets,
+        },
+    )
+
+
+def content_digest(rows: pa.Table, extension: str) -> str:
+    """What a shard holds, whatever its name: all columns of all samples, image hashes among them."""
+    plain = rows.drop_columns(list(PLACES))
+    about = [FORMAT_VERSION, extension, library_versions()["pyarrow"], plain.schema.to_string()]
+    content = hashlib.sha256(canonical_json(about))
+    for row in plain.to_pylist():
+        content.update(canonical_json(row))
+    return content.hexdigest()
+
+
+def _is_whole(marker: dict[str, Any], staging: Path) -> bool:
+    places = [(staging / entry["path"], entry["bytes"]) for entry in marker["stores"].values()]
+    return all(path.is_file() and path.stat().st_size == size for path, size in places)
+
+
+def _link(shard: Shard, found: dict[str, Any], staging: Path, stores: tuple[Store, ...]) -> dict[str, Any]:
+    """Bring in what an earlier release has, unless its bytes are no longer what its manifest says."""
+    linked: dict[str, Any] = {}
+    for store in stores:
+        source = found.get(store)
+        if source and Path(source["file"]).is_file() and sha256_file(Path(source["file"])) == source["sha256"]:
+            target = staging / shard.path(store)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                os.link(source["file"], target)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(source["file"], target)
+            linked[store] = {"path": shard.path(store), "bytes": source["bytes"], "sha256": source["sha256"]}
+    return linked
+
+
+def _write(shard: Shard, rows: pa.Table, chunks: Path, staging: Path, stores: list[Store]) -> dict[str, Any]:
+    if not stores:
+        return {}
+    images = read_images(rows, chunks)
+    plain = rows.drop_columns(list(PLACES))
+    encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
+    written: dict[str, Any] = {}
+    for store in stores:
+        data = encode[store](plain, images, shard.extension)
+        write_bytes(staging / shard.path(store), data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        written[store] = {"path": shard.path(store), "bytes": len(data), "sha256": sha256}
+    return written
+
+
+def read_images(rows: pa.Table, chunks: Path) -> list[bytes]:
+    """Encoded images in the order of the rows, each checked against the hash that conversion took."""
+    names, numbers, hashes = (rows[name].to_pylist() for name in (*PLACES, "image_sha256"))
+    wanted: dict[str, list[int]] = {}
+    for name, number in zip(names, numbers, strict=True):
+        wanted.setdefault(name, []).append(number)
+    found = {name: _chunk_images(chunks / name, needed) for name, needed in wanted.items()}
+    images = []
+    for name, number, sha256 in zip(names, numbers, hashes, strict=True):
+        image = found[name][number]
+        if hashlib.sha256(image).hexdigest() != sha256:
+            (chunks / name).unlink(missing_ok=True)
+            raise UnusableInput(f"chunk {name} was damaged on disk and has been removed: run the same command again")
+        images.append(image)
+    return images
+
+
+def _chunk_images(path: Path, rows: list[int]) -> dict[int, bytes]:
+    """Row number to encoded image, reading only the row groups that hold the rows."""
+    opened = pq.ParquetFile(path)
+    found: dict[int, bytes] = {}
+    start = 0
+    needed = set(rows)
+    for group in range(opened.num_row_groups):
+        stop = start + opened.metadata.row_group(group).num_rows
+        if not needed.isdisjoint(range(start, stop)):
+            column = opened.read_row_group(group, columns=["image"])["image"]
+            found |= {start + i: column[i].as_py() for i in range(stop - start) if start + i in needed}
+        start = stop
+    return found
+
+
+def tar_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
+    """A WebDataset shard: ``<sample_id>.<extension>`` then ``<sample_id>.json``, for every sample in order."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for row, image in zip(rows.to_pylist(), images, strict=True):
+            _add(tar, f"{row['sample_id']}.{extension}", image)
+            _add(tar, f"{row['sample_id']}.json", canonical_json(row))
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)  # mtime, uid and gid are 0, mode is 0644
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def _offsets(tar: Path) -> list[int]:
+    """Byte offset of each image in a shard; images and JSON alternate."""
+    with tarfile.open(tar, mode="r:") as opened:
+        return [member.offset_data for member in opened.getmembers()[::2]]
+
+
+def parquet_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
+    """The same samples as one Parquet row group; ``image`` is a struct of ``bytes`` and ``path``, stored plain."""
+    values = [{"bytes": image, "path": f"{name}.{extension}"} for name, image in _named(rows, images)]
+    table = rows.add_column(1, pa.field("image", IMAGE), pa.array(values, IMAGE))
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})}
+    )
+    plain = ["image.bytes"]
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=len(images),
+        use_dictionary=[path for path in _leaf_paths(table) if path not in plain],
+        compression={path: "NONE" if path in plain else "SNAPPY" for path in _leaf_paths(table)},
+        write_statistics=["sample_id"],
+        write_page_index=True,
+    )
+    return buffer.getvalue()
+
+
+def _named(rows: pa.Table, images: list[bytes]) -> Iterator[tuple[str, bytes]]:
+    return zip(rows["sample_id"].to_pylist(), images, strict=True)
+
+
+def _leaf_paths(table: pa.Table) -> list[str]:
+    """Parquet's own column paths, nested ones spelled out."""
+    sink = io.BytesIO()
+    pq.write_table(table.slice(0, 0), sink)
+    written = pq.ParquetFile(sink).schema
+    return [written.column(i).path for i in range(len(written))]
+
+
+def placements(markers: Path, shards: list[Shard]) -> pd.DataFrame:
+    """``shard row tar_offset`` of every sample, in reading order."""
+    parts = []
+    for shard in shards:
+        marker = read_json(markers / f"{shard.split}-{shard.number:06d}.json")
+        count = marker["samples"]
+        offsets = marker["tar_offsets"] or [None] * count
+        parts.append(pd.DataFrame({"shard": shard.name, "row": range(count), "tar_offset": offsets}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def describe(markers: Path, shards: list[Shard]) -> list[dict[str, Any]]:
+    """Manifest entries of all shards: path, store, split, bytes, sha256, samples, content."""
+    entries = []
+    for shard in shards:
+        marker = read_json(markers / f"{shard.split}-{shard.number:06d}.json")
+        for store, entry in marker["stores"].items():
+            common = {"store": store, "split": shard.split, "samples": marker["samples"], "content": marker["content"]}
+            entries.append({**entry, **common})
+    return sorted(entries, key=lambda entry: str(entry["path"]))
+
+
+def earlier_shards(manifests: list[tuple[Path, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Content digest to store to file, bytes and sha256, over (release folder, manifest) of published releases."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder, manifest in manifests:
+        for entry in manifest["shards"]:
+            place = {"file": str(folder / entry["path"]), "bytes": entry["bytes"], "sha256": entry["sha256"]}
+            found.setdefault(entry["content"], {})[entry["store"]] = place
+    return found

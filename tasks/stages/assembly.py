@@ -1,0 +1,81 @@
+"""Assemble: chunks to shards, and sums that must meet."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import accounting, shards
+from tasks.files import read_json, write_bytes, write_json
+from tasks.progress import Meter
+from tasks.release.manifest import manifests
+from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
+from tasks.stages.plan import Plan, parquet, read_entries, write_frame
+from tasks.waves import run_waves
+
+
+def planned_shards(plan: Plan) -> list[shards.Shard]:
+    """The shards that the plan's row groups stand for."""
+    ordered = pd.read_parquet(plan.work / "plan.parquet", columns=["split", "archive", "image_bytes"])
+    return shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
+
+
+def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
+    """Write every shard not written before, then ``samples.parquet`` and ``quarantine.parquet`` with sums that meet."""
+    planned = planned_shards(plan)
+    write_json(plan.work / "earlier.json", shards.earlier_shards(manifests(plan.lake)))
+    markers = plan.work / "shards"
+    meter = Meter("assemble", len(planned), "shards")
+    lost = run_waves(
+        shards.assemble_shard,
+        planned,
+        address=address,
+        tick=lambda shard: meter.add(1),
+        plan=str(plan.work / "plan.parquet"),
+        chunks=str(plan.lake.chunks),
+        staging=str(plan.staging),
+        markers=str(markers),
+        earlier=str(plan.work / "earlier.json"),
+        stores=plan.request.stores,
+    )
+    if lost:
+        names = ", ".join(planned[position].name for position in lost)
+        raise UnusableInput(f"shards {names} could not be written: {next(iter(lost.values()))}")
+    _place_samples(plan, planned)
+    settle(plan)
+    linked = sum(bool(read_json(path)["linked"]) for path in markers.iterdir())
+    return {"shards": len(planned), "linked": linked}
+
+
+def _place_samples(plan: Plan, planned: list[shards.Shard]) -> None:
+    samples = pq.read_table(plan.work / "plan.parquet")
+    schema = sample_schema(
+        plan.dataset, tuple(n.removeprefix("meta.") for n in samples.column_names if n.startswith("meta."))
+    )
+    placed = pa.Table.from_pandas(shards.placements(plan.work / "shards", planned), preserve_index=False)
+    for name in ("shard", "row", "tar_offset"):
+        samples = samples.append_column(name, placed[name])
+    write_bytes(plan.staging / "samples.parquet", parquet(samples.select(schema.names).cast(schema)))
+
+
+def settle(plan: Plan) -> Accounting:
+    """Write ``quarantine.parquet``, count everything, and raise unless all sums meet.
+
+    Before conversion (the first gate failed) nothing is written, and what was not refused is no one's loss: counted as
+    quarantined with reason ``gate-failed``.
+    """
+    entries = read_entries(plan.work / "entries-checked.parquet")
+    members = pd.read_parquet(plan.work / "members.parquet")
+    extras = pd.read_parquet(plan.work / "extras.parquet")
+    written = pd.read_parquet(plan.work / "written.parquet") if (plan.work / "written.parquet").exists() else None
+    if written is None:
+        is_open = entries["stage"].isna()
+        entries.loc[is_open, ["stage", "reason"]] = ["validate-metadata", "gate-failed"]
+        written = entries.iloc[:0]
+    refused = entries[entries["stage"].notna()]
+    rows = accounting.quarantine(refused, extras, written["key"])
+    write_frame(plan.staging / "quarantine.parquet", rows, QUARANTINE)
+    counted = accounting.account(members, read_json(plan.work / "tables.json"), written, extras, rows)
+    write_json(plan.work / "accounting.json", counted.as_json())
+    return counted

@@ -1,0 +1,76 @@
+"""Convert: every image member decoded once, on Dask, into chunks that are found again by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.archives import Member
+from tasks.chunks import SCHEMA, Chunk, convert_chunk, is_done, plan_chunks, refuse_chunk
+from tasks.files import read_json, write_bytes
+from tasks.progress import Meter
+from tasks.stages.plan import Plan, parquet
+from tasks.waves import run_waves
+
+logger = logging.getLogger("scanmill.convert")
+
+
+def convert(plan: Plan, *, address: str | None) -> dict[str, int]:
+    """Convert every image member not converted before, then gather the facts of all: ``images.parquet``.
+
+    ``address`` is that of a Dask scheduler; None converts in this process.
+    """
+    chunks = _plan_chunks(plan)
+    folder = plan.lake.chunks
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [chunk for chunk in chunks if not is_done(chunk, folder)]
+    total = sum(len(chunk.members) for chunk in chunks)
+    left = sum(len(chunk.members) for chunk in todo)
+    found = (total - left, total, len(chunks) - len(todo), len(chunks))
+    logger.info("convert: %d of %d images (%d of %d chunks) are there already, from an earlier run", *found)
+    meter = Meter("convert", left, "images")
+    lost = run_waves(
+        convert_chunk,
+        todo,
+        address=address,
+        tick=lambda chunk: meter.add(len(chunk.members)),
+        folder=str(folder),
+    )
+    _gather(plan, chunks, {todo[position].digest: why for position, why in lost.items()})
+    return {"images": total, "reused": total - left, "chunks": len(chunks), "chunks_reused": len(chunks) - len(todo)}
+
+
+def _plan_chunks(plan: Plan) -> list[Chunk]:
+    members = pd.read_parquet(plan.work / "members.parquet")
+    identities = read_json(plan.work / "inputs.json")["identities"]
+    is_readable = (members["kind"] == "image") & (members["problem"] == "")
+    planned = []
+    for archive in plan.archives:
+        own = members[is_readable & (members["archive"] == archive.name)]
+        readable = [
+            Member(archive.name, str(r.member), int(r.offset), int(r.size_bytes), int(r.crc32))  # type: ignore[arg-type]
+            for r in own.itertuples()
+        ]
+        hashes = dict(zip(own["member"], own["sha256"], strict=True)) if archive.kind == "folder" else {}
+        identity = identities[archive.name]
+        planned += plan_chunks(archive, readable, identity, hashes, plan.request.transform, plan.dataset.image)
+    return planned
+
+
+def _gather(plan: Plan, chunks: Sequence[Chunk], lost: Mapping[str, str]) -> None:
+    """Facts of all images, with the chunk and row where each waits; and histograms apart, which are bulky."""
+    schema = SCHEMA.remove(SCHEMA.get_field_index("image"))
+    tables = []
+    for chunk in chunks:
+        if chunk.digest in lost:
+            rows = refuse_chunk(chunk, "worker-lost", lost[chunk.digest])
+            table = pa.Table.from_pylist(rows, schema=schema)
+        else:
+            table = pq.read_table(plan.lake.chunks / chunk.file_name, columns=schema.names).cast(schema)
+        table = table.append_column("chunk", pa.array([chunk.file_name] * table.num_rows))
+        tables.append(table.append_column("chunk_row", pa.array(range(table.num_rows), pa.int64())))
+    write_bytes(plan.work / "images.parquet", parquet(pa.concat_tables(tables)))

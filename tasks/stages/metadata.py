@@ -1,0 +1,103 @@
+"""Parse the metadata, join it with the members, and put it before the first gate."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tasks import checks
+from tasks.archives import Archive, read_member
+from tasks.files import write_json
+from tasks.samples import choose_tables, join
+from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, Verdict
+from tasks.stages.index import classify, fetch
+from tasks.stages.plan import Plan, read_entries, write_entries, write_frame
+from tasks.tables import read_table
+
+Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, dict[int, str], dict[int, str]]]
+"""What a gate is to the stages: see :func:`expectations.gates.judge`."""
+
+
+def parse(plan: Plan) -> dict[str, int]:
+    """Read the metadata tables and join them with the members: ``entries.parquet``, ``extras.parquet``."""
+    members = pd.read_parquet(plan.work / "members.parquet")
+    entries, parsed, tables = _entries(plan.archives, members, plan.dataset)
+    write_entries(plan.work / "entries.parquet", entries, plan.dataset)
+    extras = parsed.extras.assign(table=parsed.extras["table"].map({role: t.name for role, t in tables.items()}))
+    write_frame(plan.work / "extras.parquet", extras)
+    counts = {table.name: len(table.rows) for table in tables.values()}
+    write_json(plan.work / "tables.json", counts)
+    return counts
+
+
+def _entries(
+    archives: Sequence[Archive], members: pd.DataFrame, dataset: Dataset
+) -> tuple[pd.DataFrame, Parsed, dict[str, Table]]:
+    rules = {rule.role: rule for rule in dataset.tables}
+    by_name = {archive.name: archive for archive in archives}
+    tables = {
+        role: _table(rules[role], by_name[archive], member, offset)
+        for role, (archive, member, offset) in choose_tables(members, dataset).items()
+    }
+    parsed = dataset.parse(tables)
+    return join(members, parsed, tables, dataset), parsed, tables
+
+
+def _table(rule: TableRule, archive: Archive, member: str, offset: int) -> Table:
+    name = member if archive.kind == "folder" else f"{archive.name}/{member}"
+    return read_table(rule, name, read_member(archive, member, offset))
+
+
+def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
+    """The first gate; sets ``stage reason detail`` on the entries it refuses and empties impossible cells."""
+    shutil.rmtree(plan.staging / "quality", ignore_errors=True)  # what a killed run had found
+    entries = read_entries(plan.work / "entries.parquet")
+    checked = checks.with_metadata_checks(entries, plan.dataset)
+    verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.staging / "quality" / "data_docs")
+    for entry, column in emptied.items():
+        entries.loc[entry, column] = None
+    entries["stage"] = pd.Series(dict.fromkeys(refused, "validate-metadata"), dtype=object)
+    entries["reason"] = pd.Series(refused, dtype=object)
+    entries["detail"] = _details(checked, refused, plan.dataset)
+    write_entries(plan.work / "entries-checked.parquet", entries, plan.dataset)
+    write_json(plan.work / "verdict-metadata.json", verdict.as_json())
+    return verdict
+
+
+def check_metadata(dataset: Dataset, raw: Sequence[str], judge: Judge) -> tuple[dict[str, int], Verdict]:
+    """Index, parse and judge without a lake: nothing is written, hashed or decoded.
+
+    Returns counts (archives, members, images, rows, entries) and the verdict.
+    """
+    archives = fetch(raw)
+    members = classify(archives, dataset)
+    entries, _, tables = _entries(archives, members, dataset)
+    verdict, _, _ = judge(checks.with_metadata_checks(entries, dataset), dataset, "metadata", None)
+    counts = {
+        "archives": len(archives),
+        "members": len(members),
+        "images": int((members["kind"] == "image").sum()),
+        "rows": sum(len(table.rows) for table in tables.values()),
+        "entries": len(entries),
+    }
+    return counts, verdict
+
+
+def _details(entries: pd.DataFrame, refused: Mapping[int, str], dataset: Dataset) -> pd.Series:
+    """What a person needs to find and understand a refused row: the join's words, or the offending value."""
+    columns = {
+        expectation["meta"]["code"]: expectation["kwargs"]["column"]
+        for expectation in dataset.expectations
+        if "column" in expectation["kwargs"]
+    }
+    texts = {}
+    for entry, code in refused.items():
+        problem = entries["problem_detail"].loc[entry]
+        value = (
+            f"{columns[code].removeprefix('meta.')}: {entries[columns[code]].loc[entry]!r}" if code in columns else ""
+        )
+        texts[entry] = problem or value or f"{entries['key'].loc[entry]}"
+    return pd.Series(texts, dtype=object)

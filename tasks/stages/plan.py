@@ -1,0 +1,126 @@
+"""What a stage is given: the request, the release it makes, and where its tables lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.archives import Archive
+from tasks.datasets import find
+from tasks.files import read_json, write_bytes
+from tasks.lake import Lake
+from tasks.release.manifest import identity
+from tasks.samples import check_columns, entry_schema, meta_columns
+from tasks.schema import Dataset, Encoding, Store, Transform, Verdict
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to prepare, and how; everything here but lake and raw paths shapes the release id."""
+
+    dataset: str
+    raw: tuple[str, ...]
+    lake: str
+    transform: Transform
+    stores: tuple[Store, ...]
+
+    @property
+    def place(self) -> Lake:
+        """The dataset's part of the lake."""
+        return Lake(self.lake, self.dataset)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request whose input is known: the release has its id."""
+
+    request: Request
+    archives: tuple[Archive, ...]
+    release: str
+    is_published: bool
+
+    @property
+    def lake(self) -> Lake:
+        """The dataset's part of the lake."""
+        return self.request.place
+
+    @property
+    def work(self) -> Path:
+        """Folder of the tables between stages."""
+        return self.lake.work(self.release)
+
+    @property
+    def staging(self) -> Path:
+        """The release in the making."""
+        return self.lake.staging(self.release)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The declaration."""
+        return find(self.request.dataset)
+
+
+def request(
+    dataset: str,
+    raw: Sequence[str],
+    lake: str,
+    *,
+    size: int | None = None,
+    encoding: Encoding = "png",
+    quality: int = 95,
+    stores: Sequence[Store],
+) -> Request:
+    """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
+    chosen = find(dataset).image.size if size is None else size or None
+    transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else 0)
+    return Request(dataset, tuple(raw), str(Path(lake).expanduser()), transform, tuple(sorted(set(stores))))
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """Parameters and code of the release, as in the manifest."""
+    return identity(plan.dataset, plan.request.transform, plan.request.stores)
+
+
+def inputs(plan: Plan) -> list[Mapping[str, Any]]:
+    """Name, bytes and sha256 of everything the release is made from."""
+    return list(read_json(plan.work / "inputs.json")["inputs"])
+
+
+def verdicts(plan: Plan) -> list[Verdict]:
+    """What the gates said so far."""
+    files = [plan.work / f"verdict-{gate}.json" for gate in ("metadata", "images")]
+    return [Verdict.from_json(read_json(path)) for path in files if path.exists()]
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file, equal for equal tables."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(None), sink)
+    return bytes(sink.getvalue())
+
+
+def write_frame(path: Path, frame: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+    """Write a table whole."""
+    write_bytes(path, parquet(pa.Table.from_pandas(frame, schema=schema, preserve_index=False)))
+
+
+def read_entries(path: Path) -> pd.DataFrame:
+    """Entries, indexed by their number."""
+    frame = pd.read_parquet(path)
+    frame.index = pd.Index(frame["entry"])
+    return frame
+
+
+def write_entries(path: Path, entries: pd.DataFrame, dataset: Dataset) -> None:
+    """Entries with what the gates have added to them."""
+    schema = entry_schema(dataset, meta_columns(entries), check_columns(entries))
+    for column in ("stage", "reason", "detail", "source_sha256"):
+        if column in entries:
+            schema = schema.append(pa.field(column, pa.string()))
+    write_frame(path, entries, schema)

@@ -1,0 +1,130 @@
+"""Describe and publish, or refuse: the report, the card, the manifest and the swap."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks import checks, shards
+from tasks.archives import Archive, MemberRefused, read_member
+from tasks.files import read_json, write_bytes, write_json
+from tasks.quality.facts import ReportFacts
+from tasks.quality.page import build
+from tasks.release import manifest as releases
+from tasks.release.card import card
+from tasks.release.croissant import croissant
+from tasks.schema import Accounting, DataRefused, sample_schema
+from tasks.stages.assembly import planned_shards
+from tasks.stages.plan import Plan, about, inputs, verdicts
+
+
+def describe(plan: Plan, *, is_published: bool) -> Path:
+    """The data-quality report, and for a release to be published its Croissant file and card. Returns the report."""
+    facts = ReportFacts(
+        dataset=plan.dataset,
+        release=plan.release,
+        parameters=about(plan)["parameters"],
+        inputs=inputs(plan),
+        verdicts=verdicts(plan),
+        accounting=Accounting.from_json(read_json(plan.work / "accounting.json")),
+        samples=_report_samples(plan),
+        quarantine=pd.read_parquet(plan.staging / "quarantine.parquet"),
+        histograms=_optional_json(plan.work / "histograms.json"),
+        findings=_findings(plan),
+        published=is_published,
+        has_data_docs=True,
+    )
+    folder = plan.staging / "quality"
+    build(facts, folder, images=lambda ids: _encoded(plan, ids), refused=lambda places: _originals(plan, places))
+    return folder / "index.html"
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _report_samples(plan: Plan) -> pd.DataFrame:
+    if (plan.work / "plan.parquet").exists():
+        return pd.read_parquet(plan.work / "plan.parquet").drop(columns=list(shards.PLACES))
+    empty: pd.DataFrame = sample_schema(plan.dataset, (), is_placed=False).empty_table().to_pandas()
+    return empty
+
+
+def _findings(plan: Plan) -> dict[str, dict[str, object]]:
+    samples = _report_samples(plan)
+    return checks.findings(samples, plan.dataset) if len(samples) else {}
+
+
+def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
+    """Encoded images of a few samples, straight from the chunks."""
+    rows = pq.read_table(plan.work / "plan.parquet", columns=["sample_id", *shards.PLACES, "image_sha256"])
+    chosen = rows.filter(pc.is_in(rows["sample_id"], pa.array(list(sample_ids), pa.string())))
+    return dict(zip(chosen["sample_id"].to_pylist(), shards.read_images(chosen, plan.lake.chunks), strict=True))
+
+
+def _originals(plan: Plan, places: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], bytes | None]:
+    """Original bytes of refused members, None where they cannot or must not be read."""
+    members = pd.read_parquet(plan.work / "members.parquet")
+    unsafe = set(
+        members.loc[members["problem"] != "", ["archive", "member", "offset"]].itertuples(index=False, name=None)
+    )
+    archives = {archive.name: archive for archive in plan.archives}
+    return {place: None if place in unsafe else _original(archives[place[0]], place) for place in places}
+
+
+def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
+    try:
+        return read_member(archive, place[1], place[2])
+    except MemberRefused:
+        return None
+
+
+def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
+    """Card, Croissant and manifest, then the swap. ``run`` (times, reuse) is kept beside, outside every digest."""
+    counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
+    listed = shards.describe(plan.work / "shards", planned_shards(plan))
+    splits = releases.count_splits(pd.read_parquet(plan.staging / "samples.parquet"), plan.dataset)
+    draft = releases.manifest(
+        plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
+    )
+    # The card first, then Croissant over the files so far, then the manifest over everything.
+    write_bytes(plan.staging / "README.md", card(plan.dataset, plan.release, draft, counted, verdicts(plan)))
+    schema = pq.read_schema(plan.staging / "samples.parquet")
+    write_bytes(
+        plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
+    )
+    write_json(plan.staging / "quality" / "run.json", dict(run))
+    final = releases.manifest(
+        plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
+    )
+    return releases.publish(plan.lake, plan.release, final)
+
+
+def refuse(plan: Plan) -> None:
+    """Move the report and the quarantine of a refused release to where they can be read, and raise what they say."""
+    target = plan.lake.refused(plan.release)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in ("quality", "quarantine.parquet"):
+        (plan.staging / name).rename(target / name)
+    failures = [outcome for verdict in verdicts(plan) for outcome in verdict.outcomes if outcome.status == "failed"]
+    shutil.rmtree(plan.staging)
+    lines = [
+        f"  {o.code}: {o.failed:,} of {o.checked:,} ({_allowed(o.tolerance)} allowed). {o.sentence}" for o in failures
+    ]
+    raise DataRefused(
+        f"the {failures[0].gate} gate of {plan.dataset.name} failed; nothing was published\n"
+        + "\n".join(lines)
+        + f"\nreport: {target / 'quality' / 'index.html'}"
+    )
+
+
+def _allowed(tolerance: float) -> str:
+    return f"{tolerance:.1%}" if tolerance else "none"

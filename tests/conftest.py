@@ -1,0 +1,104 @@
+"""Fixtures: a real Prefect server for flow runs, fakes in the publishers' layouts, one published release of each."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ |= {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+from tasks.datasets import catalogue
+
+Prepare = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A started Prefect server of this session's own; the heartbeat thread is off, it costs a second a run."""
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_HOME,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
+    from prefect.testing.utilities import prefect_test_harness
+
+    settings = {
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def prepare(prefect_server: None) -> Prepare:
+    """The ``prepare`` flow on the session's server, in process unless ``workers`` says otherwise."""
+    from flows.prepare import prepare as flow
+
+    def run(dataset: str, raw: Path, lake: Path, **parameters: Any) -> dict[str, Any]:
+        return dict(flow(dataset=dataset, raw=[str(raw)], lake=str(lake), **{"workers": 0, **parameters}))
+
+    return run
+
+
+def write_fake(dataset: str, folder: Path, **parameters: Any) -> Any:
+    """The publisher's raw layout of one dataset, made up; a dataset without a fake fails here."""
+    module = importlib.import_module(f"tests.fakes.{dataset.replace('-', '_')}")
+    return module.write(folder, **parameters)
+
+
+@pytest.fixture(scope="session", params=list(catalogue()))
+def dataset_name(request: pytest.FixtureRequest) -> str:
+    """Every dataset of the catalogue in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Dataset name to a raw folder with the publisher's defects, written once; do not change it."""
+    written: dict[str, Path] = {}
+
+    def fake(dataset: str) -> Path:
+        if dataset not in written:
+            written[dataset] = tmp_path_factory.mktemp(f"raw-{dataset}") / "raw"
+            write_fake(dataset, written[dataset])
+        return written[dataset]
+
+    return fake
+
+
+@pytest.fixture(scope="session")
+def lakes(
+    tmp_path_factory: pytest.TempPathFactory, fakes: Callable[[str], Path], prepare: Prepare
+) -> Callable[[str], Path]:
+    """Dataset name to a lake that holds its release, published once from the fake; do not change it."""
+    published: dict[str, Path] = {}
+
+    def lake(dataset: str) -> Path:
+        if dataset not in published:
+            published[dataset] = tmp_path_factory.mktemp(f"lake-{dataset}")
+            prepare(dataset, fakes(dataset), published[dataset])
+        return published[dataset]
+
+    return lake
+
+
+@pytest.fixture(scope="session")
+def release(dataset_name: str, lakes: Callable[[str], Path]) -> Path:
+    """Folder of the published release of the dataset in turn."""
+    from tasks.lake import Lake, latest_release
+
+    lake = Lake(str(lakes(dataset_name)), dataset_name)
+    return lake.release(latest_release(lake))
