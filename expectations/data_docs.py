@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html import escape
 from pathlib import Path
 
@@ -11,6 +12,8 @@ REMOTE = re.compile(
     re.I,
 )
 REMOTE_STYLE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)", re.I)
+FOOTER = re.compile(r"<footer>.*?</footer>", re.I | re.S)
+"""An invitation to a newsletter."""
 STYLE = (
     "<style>body{font:14px/1.5 system-ui,sans-serif;margin:2rem;color:#1c2733}table{border-collapse:collapse}"
     "td,th{border:1px solid #cbd5df;padding:4px 8px;text-align:left}.collapse{display:block}"
@@ -18,21 +21,26 @@ STYLE = (
 )
 
 
-def make_offline(docs: Path) -> None:
-    """Remove every remote script, style and picture, and write an index that needs no JavaScript."""
-    for page in docs.rglob("*.html"):
-        text, found = REMOTE.subn("", page.read_text(encoding="utf-8"))
-        text = REMOTE_STYLE.sub("none", text)
-        if found:
-            page.write_text(text.replace("</head>", STYLE, 1), encoding="utf-8")
+def make_offline(site: Path) -> None:
+    """Remove every remote script, style and picture of one gate's site, and 3 MB of pictures that no page shows."""
+    shutil.rmtree(site / "static" / "images", ignore_errors=True)
+    shutil.rmtree(site / "static" / "fonts", ignore_errors=True)
+    for page in site.rglob("*.html"):
+        text = REMOTE_STYLE.sub("none", REMOTE.sub("", FOOTER.sub("", page.read_text(encoding="utf-8"))))
+        page.write_text(text.replace("</head>", STYLE, 1), encoding="utf-8")
+
+
+def write_index(docs: Path) -> None:
+    """``index.html`` over the sites of all gates; needs no JavaScript, unlike the one it stands for."""
     rows = []
-    for page in sorted((docs / "validations").rglob("*.html")):
-        suite, _, when, _ = page.relative_to(docs / "validations").parts
-        link = escape(page.relative_to(docs).as_posix())
-        rows.append(f'<tr><td><a href="{link}">{escape(suite)}</a></td><td>{escape(when)}</td></tr>')
+    for page in sorted(docs.glob("*/validations/**/*.html")):
+        name = page.relative_to(docs).as_posix()
+        gate, _, suite, _, when, _ = name.split("/")
+        link = f'<a href="{escape(name)}">{escape(suite)}</a>'
+        rows.append(f"<tr><td>{escape(gate)}</td><td>{link}</td><td>{escape(when)}</td></tr>")
     (docs / "index.html").write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Great Expectations data docs</title>{STYLE}'
-        f"<body><h1>Great Expectations data docs</h1><p><a href='../index.html'>← report</a></p>"
-        f"<table><tr><th>suite</th><th>run</th></tr>{''.join(rows)}</table></body></html>",
+        f'<body><h1>Great Expectations data docs</h1><p><a href="../index.html">← report</a></p>'
+        f"<table><tr><th>gate</th><th>suite</th><th>run</th></tr>{''.join(rows)}</table></body></html>",
         encoding="utf-8",
     )

@@ -16,11 +16,13 @@ from great_expectations.checkpoint.actions import UpdateDataDocsAction
 
 from expectations import vocabulary  # noqa: F401 (registers the expectation)
 from expectations.common import Expectation, suite
-from expectations.data_docs import make_offline
+from expectations.data_docs import make_offline, write_index
 from tasks.schema import Dataset, GateName, Known, Outcome, Severity, Status, Verdict
 
 KEY = "entry"
 EXAMPLES = 5
+FLAGS = ("image_problem", "row_problem", "image_without_row", "row_without_image")
+"""Columns whose value says no more than the expectation's own name."""
 SEVERITY: dict[str, Severity] = {"critical": "error", "warning": "warning", "info": "known"}
 
 
@@ -32,15 +34,17 @@ def judge(
     Returns the verdict; entry to reason code, for rows to quarantine (the first failing expectation names the reason);
     and entry to column, for cells to empty. ``docs`` is the folder that gets Great Expectations' own pages.
     """
-    expectations = suite(dataset, gate)
-    results = _validate(frame, f"{dataset.name}-{gate}", expectations, docs)
+    expectations = [_with_tolerance(expectation, dataset) for expectation in suite(dataset, gate)]
+    results = _validate(frame, f"{dataset.name}-{gate}", expectations, docs and docs / gate)
+    if docs is not None:
+        write_index(docs)
     known = {k.code: k for k in dataset.known}
     outcomes: list[Outcome] = []
     refused: dict[int, str] = {}
     emptied: dict[int, str] = {}
     for expectation, result in zip(expectations, results, strict=True):
         failed = _failed_entries(result)
-        outcome = _outcome(expectation, result, failed, frame, gate, dataset, known)
+        outcome = _outcome(expectation, result, failed, frame, gate, known)
         outcomes.append(outcome)
         action = _action(expectation)
         if action == "quarantine":
@@ -48,6 +52,15 @@ def judge(
         elif action == "null":
             emptied |= dict.fromkeys(failed, expectation["kwargs"]["column"])
     return Verdict(gate, tuple(outcomes)), refused, emptied
+
+
+def _with_tolerance(expectation: Expectation, dataset: Dataset) -> Expectation:
+    """Tell Great Expectations the tolerance as well, so that its pages agree with our verdict."""
+    meta = expectation["meta"]
+    tolerance = meta.setdefault("tolerance", dataset.tolerance if _action(expectation) == "quarantine" else 0.0)
+    if "column" in expectation["kwargs"] and tolerance:
+        expectation["kwargs"]["mostly"] = 1.0 - tolerance
+    return expectation
 
 
 def _action(expectation: Expectation) -> str:
@@ -115,7 +128,6 @@ def _outcome(
     failed: list[int],
     frame: pd.DataFrame,
     gate: GateName,
-    dataset: Dataset,
     known: dict[str, Known],
 ) -> Outcome:
     meta = expectation["meta"]
@@ -124,9 +136,9 @@ def _outcome(
     count = len(failed) if is_about_rows else int(not result.success)
     # A column that could not be judged at all has failed in every row.
     count = len(frame) if trouble and is_about_rows else count
-    checked = int(result.result.get("element_count") or len(frame)) if is_about_rows else 1
+    checked = _judged_rows(result, frame) if is_about_rows else 1
     declared = known.get(meta["code"])
-    tolerance = float(meta.get("tolerance", dataset.tolerance if _action(expectation) == "quarantine" else 0.0))
+    tolerance = float(meta["tolerance"])
     severity = SEVERITY[expectation["severity"]]
     return Outcome(
         gate=gate,
@@ -139,8 +151,14 @@ def _outcome(
         status=_status(count, checked, tolerance, severity, declared),
         observed="; ".join(trouble) or _observed(expectation, result, failed, frame),
         known_rows=declared.rows if declared else None,
-        source=f"{declared.statement} ({declared.source})" if declared else "",
+        source=declared.source if declared else "",
     )
+
+
+def _judged_rows(result: Any, frame: pd.DataFrame) -> int:
+    """Rows with a value: nothing can be said of a null."""
+    values = result.result
+    return int(values["element_count"] - values["missing_count"]) if "missing_count" in values else len(frame)
 
 
 def _status(failed: int, checked: int, tolerance: float, severity: Severity, declared: Known | None) -> Status:
@@ -164,9 +182,10 @@ def _observed(expectation: Expectation, result: Any, failed: list[int], frame: p
     if "column" not in expectation["kwargs"]:
         value = result.result.get("observed_value")
         return "" if value is None or isinstance(value, list) else str(value)
-    column = expectation["kwargs"]["column"]
+    column = str(expectation["kwargs"]["column"])
     rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
-    return "; ".join(f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())
+    is_flag = column.startswith("check.") or column in FLAGS
+    return "; ".join(_place(row) if is_flag else f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())
 
 
 def _place(row: pd.Series) -> str:

@@ -190,8 +190,8 @@ class Transform:
     size: int | None
     """Longer side in pixels after area-averaged reduction; None keeps the size. Never enlarges, pads or crops."""
     encoding: Encoding = "png"
-    quality: int = 95
-    """JPEG quality, 1–100; unused for PNG."""
+    quality: int | None = None
+    """JPEG quality, 1–100; None for PNG."""
 
     @property
     def extension(self) -> str:

@@ -78,7 +78,7 @@ def request(
 ) -> Request:
     """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
     chosen = find(dataset).image.size if size is None else size or None
-    transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else 0)
+    transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else None)
     return Request(dataset, tuple(raw), str(Path(lake).expanduser()), transform, tuple(sorted(set(stores))))
 
 
