@@ -225,7 +225,9 @@ def report(
 @app.command(epilog="Example: `scanmill demo --folder /tmp/demo`")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where raw release and lake are made.")] = Path("scanmill-demo"),
-    images: Annotated[int, typer.Option(min=40, help="How many made-up X-rays.")] = 360,
+    images: Annotated[
+        int, typer.Option(min=320, help="How many made-up X-rays; with fewer, one planted defect is over 1 %.")
+    ] = 360,
     workers: Annotated[int | None, typer.Option(min=0, help="Worker processes [default: one per core].")] = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
