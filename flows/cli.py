@@ -60,8 +60,8 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
         _leave(error, 1, as_json)
     except ScanmillError as error:
         _leave(error, 2, as_json)
-    except PermissionError as error:
-        _leave(ScanmillError(f"no permission: {error.filename or error}"), 2, as_json)
+    except OSError as error:
+        _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}"), 2, as_json)
     except KeyboardInterrupt:
         _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
 
@@ -166,14 +166,21 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
     if options["rehash"] or not Path(lake, dataset, "latest.json").is_file():
         return None
     shaping = {name: options[name] for name in ("size", "encoding", "quality", "stores")}
-    release = published_release(request(dataset, raw, lake, **shaping))
+    wanted = request(dataset, raw, lake, **shaping)
+    release = published_release(wanted, allow_gate_failure=options["allow_gate_failure"])
     return {"release": release, "is_new": False} if release else None
 
 
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
     from flows.prepare import prepare as flow
 
-    return dict(flow(dataset=dataset, raw=raw, lake=lake, **options))
+    try:
+        return dict(flow(dataset=dataset, raw=raw, lake=lake, **options))
+    except RuntimeError as error:
+        if "Failed to reach API" not in str(error):
+            raise
+        message = f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without"
+        raise ScanmillError(message) from error
 
 
 @app.command(epilog="Example: `scanmill verify lake/nih-chest-xray`")

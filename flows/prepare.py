@@ -15,8 +15,8 @@ from pydantic import Field
 from expectations.gates import judge
 from tasks import steps
 from tasks.files import lock
-from tasks.release.manifest import point_to
 from tasks.schema import STORES, Encoding, Store
+from tasks.stages.index import reuse_published
 from tasks.stages.plan import Plan, request
 from tasks.waves import cluster
 
@@ -44,7 +44,7 @@ def prepare(
     with lock(wanted.place.lock, purpose=f"a prepare of {dataset} into {lake}"):
         plan = steps.index(wanted, steps.fetch(raw), rehash=rehash)
         if plan.is_published:
-            point_to(plan.lake, plan.release)
+            reuse_published(plan, allow_gate_failure=allow_gate_failure)
             return {"release": plan.release, "is_new": False}
         steps.parse(plan)
         has_passed = steps.validate_metadata(plan, judge).passed

@@ -86,10 +86,11 @@ def in_reading_order(samples: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataF
 
 def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
     """The plan: one row group per shard, so that a worker reads its own rows only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(path, schema) as writer:
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, schema) as writer:
         for _, part in samples.groupby("position", sort=True):
             writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
+    write_bytes(path, buffer.getvalue())
 
 
 def assemble_shard(

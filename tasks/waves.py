@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.schema import UnusableInput
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -22,7 +24,8 @@ Result = TypeVar("Result")
 WIDTH_PER_THREAD = 2
 """Pieces in flight per worker thread; 97 % of ideal time at 50 ms a piece, and few suspects when a worker dies."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+CONNECT_SECONDS = 10
+"""How long a given scheduler may take to answer."""
 
 
 @contextlib.contextmanager
@@ -32,6 +35,8 @@ def cluster(workers: int | None, address: str | None) -> Iterator[str | None]:
     None workers means one per core.
     """
     if address is not None or workers == 0:
+        if address is not None:
+            _reach(address)
         yield address
         return
     from distributed import LocalCluster
@@ -46,6 +51,15 @@ def cluster(workers: int | None, address: str | None) -> Iterator[str | None]:
         silence_logs=logging.ERROR,
     ) as local:
         yield str(local.scheduler_address)
+
+
+def _reach(address: str) -> None:
+    from distributed import Client
+
+    try:
+        Client(address, set_as_default=False, timeout=CONNECT_SECONDS).close()  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise UnusableInput(f"no Dask scheduler answers at {address} ({error})") from error
 
 
 def run_waves(

@@ -15,7 +15,7 @@ import pandas as pd
 from tasks.code_version import library_versions, release_version, scanmill_version
 from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
 from tasks.lake import WORK, Lake
-from tasks.schema import FORMAT_VERSION, Accounting, Dataset, Store, Transform, Verdict
+from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Store, Transform, Verdict
 
 RELEASE_DIGITS = 16
 VOLATILE = ("quality/data_docs", "quality/run.json")
@@ -132,6 +132,18 @@ def is_published(lake: Lake, release: str) -> bool:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def insist_on_gates(lake: Lake, release: str) -> None:
+    """Raise :class:`tasks.schema.DataRefused` for a release that was published although a gate had failed."""
+    failed = [
+        gate for gate, passed in read_json(lake.release(release) / "manifest.json")["gates"].items() if not passed
+    ]
+    if failed:
+        raise DataRefused(
+            f"release {release} holds this already, but it was published with --allow-gate-failure: the "
+            f"{' and '.join(failed)} gate failed\nreport: {lake.release(release) / 'quality' / 'index.html'}"
+        )
 
 
 def manifests(lake: Lake) -> list[tuple[Path, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from tasks.archives import Archive, HashMemory, hash_members, list_members
 from tasks.datasets import find
 from tasks.files import sweep, write_json
 from tasks.lake import STAGING_PREFIX, Lake
-from tasks.release.manifest import is_published, point_to, release_id
+from tasks.release.manifest import insist_on_gates, is_published, point_to, release_id
 from tasks.samples import index_members
 from tasks.schema import Dataset, UnusableInput
 from tasks.sources.local import find_archives
@@ -29,8 +29,43 @@ def fetch(raw: Sequence[str]) -> tuple[Archive, ...]:
 
 
 def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = False) -> Plan:
-    """List and hash the input; unless its release is published already, write ``members.parquet``."""
+    """List and hash the input; unless its release is published already, write ``members.parquet``.
+
+    To be called under the dataset's lock: it sweeps what killed runs left behind.
+    """
+    plan, members, record = _identify(request, archives, rehash=rehash)
+    if not plan.is_published:
+        _tidy(plan.lake, plan.release)
+        write_frame(plan.work / "members.parquet", members)
+        write_json(plan.work / "inputs.json", record)
+    return plan
+
+
+def published_release(request: Request, *, allow_gate_failure: bool = False) -> str | None:
+    """Id of the release that a request would make, if it is published already; makes sure the pointer names it.
+
+    Raises :class:`tasks.schema.DataRefused` when one of its gates had failed and that is not allowed.
+    """
+    plan, _, _ = _identify(request, fetch(request.raw), rehash=False)
+    if plan.is_published:
+        reuse_published(plan, allow_gate_failure=allow_gate_failure)
+        return plan.release
+    return None
+
+
+def reuse_published(plan: Plan, *, allow_gate_failure: bool) -> None:
+    """Point to a release that needs no making; see :func:`published_release`."""
+    if not allow_gate_failure:
+        insist_on_gates(plan.lake, plan.release)
+    point_to(plan.lake, plan.release)
+
+
+def _identify(
+    request: Request, archives: tuple[Archive, ...], *, rehash: bool
+) -> tuple[Plan, pd.DataFrame, dict[str, Any]]:
+    """The plan, its members (with ``sha256`` of loose files), and ``inputs`` and ``identities`` for inputs.json."""
     dataset = find(request.dataset)
+    _keep_apart(request)
     members = classify(archives, dataset)
     if not (members["kind"] == "image").any():
         raise UnusableInput(
@@ -38,24 +73,18 @@ def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = Fal
             f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}"
         )
     memory = HashMemory(request.place.hashes, is_trusted=not rehash)
-    inputs, identities, hashes = _identify(archives, members, memory)
+    inputs, identities, hashes = _hash_inputs(archives, members, memory)
+    members["sha256"] = [hashes.get(name) for name in members["member"]]
     release = release_id(dataset, inputs, request.transform, request.stores)
     plan = Plan(request, archives, release, is_published(request.place, release))
-    if not plan.is_published:
-        _tidy(plan.lake, release)
-        members["sha256"] = [hashes.get(name) for name in members["member"]]
-        write_frame(plan.work / "members.parquet", members)
-        write_json(plan.work / "inputs.json", {"inputs": inputs, "identities": identities})
-    return plan
+    return plan, members, {"inputs": inputs, "identities": identities}
 
 
-def published_release(request: Request) -> str | None:
-    """Id of the release that a request would make, if it is published already; makes sure the pointer names it."""
-    plan = index(request, fetch(request.raw))
-    if plan.is_published:
-        point_to(plan.lake, plan.release)
-        return plan.release
-    return None
+def _keep_apart(request: Request) -> None:
+    """A lake below a raw folder would be read as raw data by the next run."""
+    for raw in request.raw:
+        if Path(request.lake).resolve().is_relative_to(Path(raw).resolve()):
+            raise UnusableInput(f"the lake {request.lake} lies inside the raw path {raw}: choose a folder beside it")
 
 
 def classify(archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
@@ -63,7 +92,7 @@ def classify(archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
     return index_members([member for archive in archives for member in list_members(archive)], dataset)
 
 
-def _identify(
+def _hash_inputs(
     archives: Sequence[Archive], members: pd.DataFrame, memory: HashMemory
 ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
     """Manifest inputs, archive name to identity, and loose file to sha256.

@@ -1,0 +1,396 @@
+"""What every dataset promises, held once for all: names, splits, sums, the layout on disk, and the very bytes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tasks.datasets import catalogue
+from tasks.files import sha256_file
+from tasks.samples import escape_key, unescape_key
+from tasks.schema import CANONICAL, IMAGE_COLUMNS, QUARANTINE, Dataset
+from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_bytes, plan_shards
+from tests.conftest import Prepare, write_fake
+
+ROW_GROUP_LIMIT = 64 * 2**20
+VOLATILE = ("quality/data_docs/", "quality/run.json")
+
+
+@pytest.fixture
+def dataset(dataset_name: str) -> Dataset:
+    """The declaration of the dataset in turn."""
+    return catalogue()[dataset_name]
+
+
+@pytest.fixture
+def raw(dataset_name: str, fakes: Callable[[str], Path]) -> Path:
+    """The raw folder that the release in turn was made from."""
+    return fakes(dataset_name)
+
+
+@pytest.fixture
+def samples(release: Path) -> pd.DataFrame:
+    """The sample table of the release in turn."""
+    return pd.read_parquet(release / "samples.parquet")
+
+
+def manifest_of(release: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((release / "manifest.json").read_bytes())
+    return value
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """SHA-256 by path of every file whose bytes are promised."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: sha256_file(path) for name, path in paths.items() if not name.startswith(VOLATILE)}
+
+
+def original(raw: Path, row: Mapping[str, Any]) -> bytes:
+    """The published bytes of a sample, read without scanmill."""
+    with zipfile.ZipFile(raw / row["archive"]) as archive:
+        return archive.read(row["member"])
+
+
+def test_a_declaration_says_where_the_data_come_from_and_under_which_terms(dataset: Dataset) -> None:
+    assert all((dataset.licence, dataset.citation, dataset.homepage, dataset.published, dataset.summary))
+    assert dataset.homepage.startswith("https://")
+    assert dataset.sources
+    assert all(source.name and source.url.startswith("https://") for source in dataset.sources)
+    assert any(source.size_bytes or source.sha256 or source.md5 or source.note for source in dataset.sources)
+    assert set(dataset.labelled_splits) <= set(dataset.splits)
+    assert all(known.rows > 0 and known.statement and known.source for known in dataset.known)
+
+
+def test_the_sample_table_has_the_declared_columns_in_order(dataset: Dataset, release: Path) -> None:
+    schema = pq.read_schema(release / "samples.parquet")
+    canonical = [name for name, _ in CANONICAL]
+    labels = [f"label.{name}" for name in dataset.labels] + [f"target.{name}" for name in dataset.targets]
+    boxes = ["boxes"] if dataset.has_boxes else []
+    meta = [name for name in schema.names if name.startswith("meta.")]
+    images = [name for name, _ in IMAGE_COLUMNS]
+    assert schema.names == [*canonical, *labels, *boxes, *meta, *images, "shard", "row", "tar_offset"]
+    assert {schema.field(name).type for name in labels if name.startswith("label.")} == {pa.int8()}
+    columns = {column for rule in dataset.tables if rule.has_header and rule.is_required for column in rule.columns}
+    assert {f"meta.{column}" for column in columns} <= set(meta)
+
+
+def test_sample_ids_are_unique_safe_and_lead_back_to_the_member(samples: pd.DataFrame) -> None:
+    assert len(samples) > 100
+    assert samples["sample_id"].is_unique
+    for name, member in zip(samples["sample_id"], samples["member"], strict=True):
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
+        assert unescape_key(name) in member
+
+
+@pytest.mark.parametrize("key", ["train/Image_1", "a-b", "a.b", "a--b", "a/-b", "Größe µ", "日本", "-2d", "a b/c"])
+def test_any_key_survives_the_way_to_a_sample_id_and_back(key: str) -> None:
+    name = escape_key(key)
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    assert unescape_key(name) == key
+
+
+def test_different_keys_never_meet_in_one_sample_id() -> None:
+    keys = ["a/b", "a-b", "a--b", "a-2fb", "a-2db", "a.b", "a-2d-2db", "a-/b", "a/-b", "a-2f", "a/2f"]
+    assert len({escape_key(key) for key in keys}) == len(keys)
+
+
+def test_nothing_leaks_between_labelled_splits(dataset: Dataset, samples: pd.DataFrame) -> None:
+    labelled = samples[samples["split"].isin(dataset.labelled_splits)]
+    assert set(labelled["split"]) == set(dataset.labelled_splits)
+    assert labelled["group_id"].notna().all()
+    assert labelled["group_id"].nunique() < len(labelled)
+    for unit in ("group_id", "pixel_sha256"):
+        assert labelled.groupby(unit)["split"].nunique().max() == 1
+
+
+def test_labels_are_as_exclusive_as_declared(dataset: Dataset, samples: pd.DataFrame) -> None:
+    labels = samples.loc[samples["split"].isin(dataset.labelled_splits), [f"label.{name}" for name in dataset.labels]]
+    assert labels.notna().all(axis=None)
+    counts = labels.sum(axis=1)
+    assert (counts.max() == counts.min() == 1) if dataset.label_kind == "exclusive" else counts.max() > 1
+    unlabelled = samples[~samples["split"].isin(dataset.labelled_splits)]
+    assert unlabelled[list(labels.columns)].isna().all(axis=None)
+
+
+def test_the_manifest_counts_what_is_in_the_raw_archives(raw: Path, release: Path, samples: pd.DataFrame) -> None:
+    manifest = manifest_of(release)
+    counted = manifest["accounting"]
+    members = [path.name for path in raw.iterdir() if path.suffix != ".zip"]
+    tables = {path.name: path.read_bytes() for path in raw.iterdir() if path.suffix in (".csv", ".txt")}
+    for path in raw.glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            members += archive.namelist()
+            tables |= {
+                f"{path.name}/{name}": archive.read(name) for name in archive.namelist() if name.endswith(".csv")
+            }
+    assert counted["members"] == len(members)
+    assert counted["members"] == counted["written"] + counted["quarantined"] + sum(counted["ignored"].values())
+    assert counted["written"] == len(samples)
+    quarantine = pq.read_table(release / "quarantine.parquet")
+    assert quarantine.schema == QUARANTINE
+    assert counted["quarantined"] == len(quarantine) - quarantine["member"].null_count
+    for table in counted["tables"]:
+        lines = [row for row in csv.reader(io.StringIO(tables[table["table"]].decode())) if row]
+        assert table["found"] == len(lines) - table["table"].endswith(".csv")
+        assert table["found"] == table["written"] + table["quarantined"]
+    junk = sum("__MACOSX" in name or ".DS_Store" in name for name in members)
+    assert counted["ignored"]["junk"] == junk > 0
+
+
+def test_the_manifest_counts_what_is_in_the_release(dataset: Dataset, release: Path, samples: pd.DataFrame) -> None:
+    manifest = manifest_of(release)
+    assert manifest["format_version"] == 1
+    assert {name: split["samples"] for name, split in manifest["splits"].items()} == dict(
+        samples["split"].value_counts()
+    )
+    for name, split in manifest["splits"].items():
+        part = samples[samples["split"] == name]
+        assert split["groups"] == part["group_id"].nunique()
+        for label in dataset.labels:
+            assert split["labels"][label]["present"] == (part[f"label.{label}"] == 1).sum()
+    listed = {entry["path"]: entry for entry in [*manifest["shards"], *manifest["files"]]}
+    assert {name: entry["sha256"] for name, entry in listed.items()} | {
+        "manifest.json": sha256_file(release / "manifest.json")
+    } == files_of(release)
+    for store in ("webdataset", "parquet"):
+        assert sum(s["samples"] for s in manifest["shards"] if s["store"] == store) == len(samples)
+
+
+def test_inputs_are_pinned_by_their_hashes(raw: Path, release: Path) -> None:
+    inputs = {entry["name"]: entry for entry in manifest_of(release)["inputs"]}
+    for path in raw.glob("*.zip"):
+        assert inputs[path.name] == {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    for path in raw.glob("*.csv"):
+        assert inputs[path.name]["sha256"] == sha256_file(path)
+
+
+def test_the_lake_has_the_layout_of_the_contract_and_nothing_else(
+    dataset: Dataset, release: Path, samples: pd.DataFrame
+) -> None:
+    home = release.parent.parent
+    assert {path.name for path in home.iterdir() if not path.name.startswith(".")} == {
+        "chunks",
+        "releases",
+        "latest.json",
+    }
+    assert [path.name for path in (home / "releases").iterdir()] == [release.name]
+    assert json.loads((home / "latest.json").read_bytes()) == {
+        "release": release.name,
+        "manifest_sha256": sha256_file(release / "manifest.json"),
+    }
+    expected = {"manifest.json", "samples.parquet", "quarantine.parquet", "croissant.json", "README.md"}
+    expected |= {"quality/index.html", "quality/report.json", "quality/run.json"}
+    for shard in samples["shard"].unique():
+        split, number = shard.split("/")
+        assert re.fullmatch(r"\d{6}", number)
+        expected.add(f"webdataset/{split}/{dataset.name}-{split}-{number}.tar")
+        expected.add(f"parquet/{split}/{number}.parquet")
+    names = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
+    docs = {name for name in names if name.startswith("quality/data_docs/")}
+    assert names - docs == expected
+    assert "quality/data_docs/index.html" in docs
+    assert set(samples["shard"].str.split("/").str[0]) == set(dataset.splits)
+
+
+def test_tars_are_sorted_without_clock_or_owner_and_hold_image_then_json(dataset: Dataset, release: Path) -> None:
+    for path in release.glob("webdataset/*/*.tar"):
+        with tarfile.open(path) as opened:
+            entries = opened.getmembers()
+            texts = {entry.name: opened.extractfile(entry).read() for entry in entries[1::2]}  # type: ignore[union-attr]
+        images, sidecars = entries[::2], entries[1::2]
+        keys = [entry.name.removesuffix(".png") for entry in images]
+        assert keys == sorted(keys)
+        assert [entry.name for entry in images] == [f"{key}.png" for key in keys]
+        assert [entry.name for entry in sidecars] == [f"{key}.json" for key in keys]
+        assert {(e.mtime, e.uid, e.gid, e.uname, e.gname, e.mode, e.type) for e in entries} == {
+            (0, 0, 0, "", "", 0o644, tarfile.REGTYPE)
+        }
+        for key in keys:
+            row = json.loads(texts[f"{key}.json"])
+            assert row["sample_id"] == key
+            assert row["split"] == path.parent.name
+            assert all(f"label.{name}" in row for name in dataset.labels)
+
+
+def test_the_sample_table_points_at_the_right_bytes_in_both_stores(
+    dataset: Dataset, release: Path, samples: pd.DataFrame
+) -> None:
+    for shard, part in samples.groupby("shard"):
+        split, number = str(shard).split("/")
+        tar = (release / f"webdataset/{split}/{dataset.name}-{split}-{number}.tar").read_bytes()
+        rows = pq.read_table(release / f"parquet/{split}/{number}.parquet").to_pylist()
+        assert sorted(part["row"]) == list(range(len(rows)))
+        assert list(part["sample_id"]) == sorted(part["sample_id"])
+        for sample in part.to_dict("records"):
+            row = rows[sample["row"]]
+            assert row["sample_id"] == sample["sample_id"]
+            assert row["image"]["path"] == f"{sample['sample_id']}.png"
+            start = int(sample["tar_offset"])
+            image = tar[start : start + sample["image_bytes"]]
+            assert image == row["image"]["bytes"]
+            assert hashlib.sha256(image).hexdigest() == sample["image_sha256"]
+
+
+def test_stored_pixels_are_those_that_pillow_reads_from_the_published_file(
+    release: Path, raw: Path, samples: pd.DataFrame
+) -> None:
+    same_size = samples[samples["width"] == samples["source_width"]]
+    assert len(same_size) == len(samples)
+    stored = {
+        row["sample_id"]: row["image"]["bytes"]
+        for path in release.glob("parquet/*/*.parquet")
+        for row in pq.read_table(path, columns=["sample_id", "image"]).to_pylist()
+    }
+    for sample in same_size.to_dict("records"):
+        data = original(raw, sample)
+        assert sample["source_sha256"] == hashlib.sha256(data).hexdigest()
+        published = np.asarray(Image.open(io.BytesIO(data)))
+        expected = published if published.ndim == 2 else published[..., 0]
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored[sample["sample_id"]]))), expected)
+
+
+def test_every_parquet_shard_is_one_row_group_within_the_limit(release: Path) -> None:
+    for path in release.glob("parquet/*/*.parquet"):
+        metadata = pq.read_metadata(path)
+        assert metadata.num_row_groups == 1
+        assert 0 < metadata.row_group(0).total_byte_size <= ROW_GROUP_LIMIT
+
+
+def test_a_row_group_of_the_largest_shard_stays_within_64_mib() -> None:
+    # A defect today: images alone may fill the 64 MiB, and the other columns come on top.
+    sizes = [2**20] * 70
+    frame = pd.DataFrame({"split": "train", "archive": "a.zip", "image_bytes": sizes})
+    plan_shards(frame, ("train",), "made-up", "png")
+    first = frame[frame["position"] == 0]
+    rows = pa.table({"sample_id": [f"sample_{number:06d}" for number in first.index]})
+    data = parquet_bytes(rows, [bytes(size) for size in first["image_bytes"]], "png")
+    assert len(first) > 60
+    assert pq.read_metadata(pa.BufferReader(data)).row_group(0).total_byte_size <= ROW_GROUP_LIMIT
+
+
+def test_shards_are_cut_by_split_archive_count_and_bytes() -> None:
+    parts = [("train", "a.zip", SHARD_SAMPLES + 1, 10), ("train", "b.zip", 1, 10), ("test", "a.zip", 2, SHARD_BYTES)]
+    rows = [
+        {"split": split, "archive": archive, "sample_id": f"{archive[0]}{number:05d}", "image_bytes": size}
+        for split, archive, count, size in parts
+        for number in range(count)
+    ]
+    frame = in_reading_order(pd.DataFrame(rows).sample(frac=1, random_state=1), ("train", "test"))
+    planned = plan_shards(frame, ("train", "test"), "made-up", "png")
+    assert [shard.name for shard in planned] == [
+        "train/000000",
+        "train/000001",
+        "train/000002",
+        "test/000000",
+        "test/000001",
+    ]
+    assert list(frame.groupby("position").size()) == [SHARD_SAMPLES, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"), [("mammography-density", 0), ("nih-chest-xray", 2)], ids=["in process", "two Dask workers"]
+)
+def test_the_same_again_into_another_lake_is_the_same_to_the_byte(
+    name: str,
+    workers: int,
+    prepare: Prepare,
+    fakes: Callable[[str], Path],
+    lakes: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    (first,) = (lakes(name) / name / "releases").iterdir()
+    shutil.copytree(fakes(name), tmp_path / "elsewhere")
+    outcome = prepare(name, tmp_path / "elsewhere", tmp_path / "lake", workers=workers)
+    assert outcome["release"] == first.name
+    assert files_of(tmp_path / "lake" / name / "releases" / first.name) == files_of(first)
+
+
+def test_another_parameter_is_another_release_and_the_first_one_stays(
+    prepare: Prepare, fakes: Callable[[str], Path], lakes: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = "nih-chest-xray"
+    shutil.copytree(lakes(name) / name, tmp_path / name)
+    (first,) = (tmp_path / name / "releases").iterdir()
+    before = files_of(first)
+    outcome = prepare(name, fakes(name), tmp_path, size=32, encoding="jpeg", stores=["parquet"])
+    second = first.with_name(outcome["release"])
+    assert second != first
+    assert files_of(first) == before
+    assert json.loads((tmp_path / name / "latest.json").read_bytes())["release"] == second.name
+    assert not (second / "webdataset").exists()
+    samples = pd.read_parquet(second / "samples.parquet")
+    assert samples[["width", "height"]].max(axis=None) == 32
+    assert samples["tar_offset"].isna().all()
+    image = pq.read_table(min(second.glob("parquet/*/*.parquet")))["image"][0].as_py()
+    assert image["path"].endswith(".jpg")
+    assert Image.open(io.BytesIO(image["bytes"])).format == "JPEG"
+
+
+def test_a_new_archive_converts_only_itself_and_shares_the_shards_of_the_others(
+    prepare: Prepare, fakes: Callable[[str], Path], lakes: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = "nih-chest-xray"
+    shutil.copytree(fakes(name), tmp_path / "raw")
+    shutil.copytree(lakes(name) / name, tmp_path / "lake" / name)
+    (first,) = (tmp_path / "lake" / name / "releases").iterdir()
+    with (
+        zipfile.ZipFile(tmp_path / "raw" / "images_001.zip") as archive,
+        zipfile.ZipFile(tmp_path / "raw" / "images_004.zip", "w") as added,
+    ):
+        added.writestr("images/00009999_000.png", archive.read(archive.namelist()[-1]))
+    outcome = prepare(name, tmp_path / "raw", tmp_path / "lake")
+    assert (outcome["images"], outcome["reused"]) == (322, 321)
+    shards = sorted(path.relative_to(first) for path in first.glob("*/*/*.[tp]ar*"))
+    assert outcome["linked"] * 2 == len(shards)
+    second = first.with_name(outcome["release"])
+    assert all((second / shard).stat().st_ino == (first / shard).stat().st_ino for shard in shards)
+
+
+def test_predict_is_the_publishers_unlabelled_folder_and_labelled_groups_are_dealt_by_hash(
+    lakes: Callable[[str], Path],
+) -> None:
+    (release,) = (lakes("mammography-density") / "mammography-density" / "releases").iterdir()
+    samples = pd.read_parquet(release / "samples.parquet")
+    folder = samples["member"].str.split("/").str[-2]
+    assert ((samples["split"] == "predict") == (folder == "test")).all()
+    assert samples["group_id"].str.removeprefix("px-").equals(samples["pixel_sha256"].str[:16].rename("group_id"))
+    report = json.loads((release / "quality" / "report.json").read_bytes())
+    outcomes = {o["code"]: o for verdict in report["verdicts"] for o in verdict["outcomes"]}
+    labelled = set(samples.loc[folder == "train", "pixel_sha256"])
+    copies = samples.loc[folder == "test", "pixel_sha256"].isin(labelled).sum()
+    assert (outcomes["predict-copies-labelled"]["status"], outcomes["predict-copies-labelled"]["failed"]) == (
+        "known",
+        copies,
+    )
+
+
+def test_adding_data_moves_nobody(prepare: Prepare, lakes: Callable[[str], Path], tmp_path: Path) -> None:
+    name = "mammography-density"
+    write_fake(name, tmp_path / "raw", images=160)
+    outcome = prepare(name, tmp_path / "raw", tmp_path / "lake")
+    (large,) = (lakes(name) / name / "releases").iterdir()
+    splits = []
+    for folder in (tmp_path / "lake" / name / "releases" / outcome["release"], large):
+        samples = pd.read_parquet(folder / "samples.parquet")
+        labelled = samples[samples["split"] != "predict"]
+        splits.append(labelled.drop_duplicates("pixel_sha256").set_index("pixel_sha256")["split"])
+    common = splits[0].index.intersection(splits[1].index)
+    assert len(common) > 40
+    assert set(splits[0][common]) == {"train", "validation"}
+    assert splits[0][common].equals(splits[1][common])

@@ -1,0 +1,123 @@
+"""The arrows of DESIGN.md §3, read from the sources: flows → tasks → schema, and heavy libraries behind their rims."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("flows", "tasks", "expectations")
+WORKER_MODULES = ("tasks.chunks", "tasks.shards")
+"""What Dask workers import to convert and to assemble."""
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, at its top or inside functions; ``from a import b`` counts as ``a`` and ``a.b``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrows"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def name_of(path: Path) -> str:
+    """Dotted module name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): imports(path) for folder in SOURCES for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def is_in(module: str, *packages: str) -> bool:
+    """Whether a module is one of the packages or inside one."""
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def importers(*packages: str) -> set[str]:
+    """Our modules that import any of the packages."""
+    return {name for name, found in MODULES.items() if any(is_in(module, *packages) for module in found)}
+
+
+def test_tasks_know_neither_flows_nor_expectations() -> None:
+    assert not [name for name in importers("flows", "expectations") if is_in(name, "tasks")]
+
+
+def test_expectations_know_of_the_tasks_only_the_schema() -> None:
+    assert not [name for name in importers("flows") if is_in(name, "expectations")]
+    own = {name: found for name, found in MODULES.items() if is_in(name, "expectations")}
+    assert own
+    for name, found in own.items():
+        assert not [m for m in found if is_in(m, "tasks") and not is_in(m, "tasks.schema")], name
+
+
+def test_the_schema_imports_nothing_of_ours() -> None:
+    assert not [module for module in MODULES["tasks.schema"] if is_in(module, *SOURCES)]
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [
+        ("prefect", ("tasks.steps", "flows")),
+        ("great_expectations", ("expectations",)),
+        ("torch", ("tasks.learning",)),
+        ("webdataset", ("tasks.learning",)),
+    ],
+)
+def test_a_heavy_library_stays_behind_its_rim(library: str, home: tuple[str, ...]) -> None:
+    assert not [name for name in importers(library) if not is_in(name, *home)]
+
+
+def test_prefect_and_great_expectations_are_in_use_where_they_belong() -> None:
+    assert "tasks.steps" in importers("prefect")
+    assert "expectations.gates" in importers("great_expectations")
+
+
+def test_only_flows_import_the_seam() -> None:
+    assert not [name for name in importers("tasks.steps") if not is_in(name, "flows")]
+
+
+def test_a_dataset_is_a_declaration_and_needs_no_machinery() -> None:
+    own = {name: found for name, found in MODULES.items() if name.startswith("tasks.datasets.")}
+    assert own
+    for name, found in own.items():
+        ours = [module for module in found if is_in(module, *SOURCES)]
+        assert not [module for module in ours if not is_in(module, "tasks.schema", "tasks.splits")], name
+
+
+def test_dask_workers_import_neither_prefect_nor_great_expectations_nor_torch() -> None:
+    code = f"import sys, {', '.join(WORKER_MODULES)}\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"tasks.chunks", "tasks.shards", "pyarrow"} <= set(loaded.split())
+    assert not {"prefect", "great_expectations", "torch", "matplotlib", "fastapi"} & set(loaded.split())
+
+
+def test_listing_datasets_imports_nothing_heavy() -> None:
+    code = "import sys, flows.cli, tasks.datasets\ntasks.datasets.catalogue()\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "tasks.datasets.nih_chest_xray" in loaded.split()
+    assert not {"prefect", "great_expectations", "torch", "distributed", "matplotlib"} & set(loaded.split())
+
+
+def test_modules_are_named_after_things() -> None:
+    vague = re.compile(r"(?:^|_)(?:utils?|helpers?|managers?|common2|base2?|misc)(?:_|$)")
+    assert not [name for name in MODULES if vague.search(name.rpartition(".")[2])]
+
+
+@pytest.mark.parametrize("folder", ["flows", "tasks", "expectations", "tests", "infra"])
+def test_every_folder_of_the_design_has_something_in_it(folder: str) -> None:
+    assert [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def test_the_top_level_holds_only_what_the_design_names() -> None:
+    shown = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    extra = shown - {"flows", "tasks", "expectations", "tests", "infra", "docs", "scanmill.egg-info"}
+    assert not [name for name in extra if list((ROOT / name).rglob("*.py"))]
