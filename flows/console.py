@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from tasks import progress as stage_progress
@@ -22,25 +31,30 @@ class Rate(ProgressColumn):
     """Units per second, and the unit."""
 
     def render(self, task: Task) -> Text:
-        """Rate of the stage as the stage itself measured it."""
-        return Text(f"{task.fields['rate']:,.0f} {task.fields['unit']}/s", style="cyan")
+        """Rate of the stage as the stage itself measured it; nothing before it has begun."""
+        unit = task.fields["unit"]
+        return Text(f"{task.fields['rate']:,.0f} {unit}/s" if unit else "Prefect and Dask", style="cyan")
 
 
 class Bars(logging.Handler):
     """One bar per stage."""
 
     def __init__(self, bars: Progress) -> None:
-        """Draw on ``bars``."""
+        """Draw on ``bars``; until the first stage reports, say that something is starting."""
         super().__init__()
         self._bars = bars
-        self._tasks: dict[str, object] = {}
+        self._waiting: TaskID | None = bars.add_task("starting", total=None, rate=0.0, unit="")
+        self._tasks: dict[str, TaskID] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Move the bar of the record's stage."""
         now: stage_progress.Progress = record.progress  # type: ignore[attr-defined]
+        if self._waiting is not None:
+            self._bars.remove_task(self._waiting)
+            self._waiting = None
         if now.stage not in self._tasks:
             self._tasks[now.stage] = self._bars.add_task(now.stage, total=now.total, rate=0.0, unit=now.unit)
-        self._bars.update(self._tasks[now.stage], completed=now.done, rate=now.rate)  # type: ignore[arg-type]
+        self._bars.update(self._tasks[now.stage], completed=now.done, rate=now.rate)
 
 
 class Lines(logging.Handler):

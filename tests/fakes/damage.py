@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +88,16 @@ def remove_member(archive: Path, member: str) -> None:
     members = _members(archive)
     members.remove(_find(members, member))
     _write_members(archive, members)
+
+
+def remove_members(archive: Path, names: Collection[str]) -> None:
+    """Leave out several members, or all of a kind."""
+    _write_members(archive, [member for member in _members(archive) if member.name not in names])
+
+
+def change_members(archive: Path, change: Callable[[str, bytes], bytes]) -> None:
+    """Give every member the bytes that ``change`` makes of its name and its bytes."""
+    _write_members(archive, [replace(m, content=change(m.name, m.content)) for m in _members(archive)])
 
 
 def flip_member_byte(archive: Path, member: str) -> None:
