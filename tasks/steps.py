@@ -27,32 +27,19 @@ def _can_heal(task_: Any, run: Any, state: Any) -> bool:
     return False
 
 
-fetch = task(name="fetch", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_can_heal)(
-    indexing.fetch
-)
-index = task(name="index", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5, retry_condition_fn=_can_heal)(
-    indexing.index
-)
-parse = task(name="parse", cache_policy=NO_CACHE)(metadata.parse)
-validate_metadata = task(name="validate-metadata", cache_policy=NO_CACHE)(metadata.validate_metadata)
-convert = task(
-    name="convert",
-    cache_policy=NO_CACHE,
-    retries=1,
-    retry_delay_seconds=10,
-    retry_condition_fn=_can_heal,
-    tags=["dask"],
-)(conversion.convert)
-validate_images = task(name="validate-images", cache_policy=NO_CACHE)(samples_gate.validate_images)
-assemble = task(
-    name="assemble",
-    cache_policy=NO_CACHE,
-    retries=1,
-    retry_delay_seconds=10,
-    retry_condition_fn=_can_heal,
-    tags=["dask"],
-)(assembly.assemble)
-describe = task(name="describe", cache_policy=NO_CACHE)(publication.describe)
-publish = task(name="publish", cache_policy=NO_CACHE)(publication.publish)
-settle = task(name="settle", cache_policy=NO_CACHE)(assembly.settle)
-refuse = task(name="refuse", cache_policy=NO_CACHE)(publication.refuse)
+ONCE: dict[str, Any] = {"cache_policy": NO_CACHE}
+HEALING: dict[str, Any] = {**ONCE, "retries": 2, "retry_delay_seconds": 5, "retry_condition_fn": _can_heal}
+
+fetch = task(name="fetch", **HEALING)(indexing.fetch)
+index = task(name="index", **HEALING)(indexing.index)
+parse = task(name="parse", **HEALING)(metadata.parse)
+validate_metadata = task(name="validate-metadata", **ONCE)(metadata.validate_metadata)
+convert = task(name="convert", tags=["dask"], **HEALING)(conversion.convert)
+validate_images = task(name="validate-images", **ONCE)(samples_gate.validate_images)
+assemble = task(name="assemble", tags=["dask"], **HEALING)(assembly.assemble)
+describe = task(name="describe", **ONCE)(publication.describe)
+publish = task(name="publish", **ONCE)(publication.publish)
+
+# After a gate's no.
+settle = task(name="settle", **ONCE)(assembly.settle)
+refuse = task(name="refuse", **ONCE)(publication.refuse)
