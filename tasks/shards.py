@@ -15,6 +15,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -230,14 +231,15 @@ def parquet_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
     table = table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})}
     )
-    plain = ["image.bytes"]
+    plain = "image.bytes"
+    leaves = _leaf_paths(table.schema)
     buffer = io.BytesIO()
     pq.write_table(
         table,
         buffer,
         row_group_size=len(images),
-        use_dictionary=[path for path in _leaf_paths(table) if path not in plain],
-        compression={path: "NONE" if path in plain else "SNAPPY" for path in _leaf_paths(table)},
+        use_dictionary=[path for path in leaves if path != plain],
+        compression={path: "NONE" if path == plain else "SNAPPY" for path in leaves},
         write_statistics=["sample_id"],
         write_page_index=True,
     )
@@ -248,10 +250,11 @@ def _named(rows: pa.Table, images: list[bytes]) -> Iterator[tuple[str, bytes]]:
     return zip(rows["sample_id"].to_pylist(), images, strict=True)
 
 
-def _leaf_paths(table: pa.Table) -> list[str]:
+@lru_cache(maxsize=4)
+def _leaf_paths(schema: pa.Schema) -> list[str]:
     """Parquet's own column paths, nested ones spelled out."""
     sink = io.BytesIO()
-    pq.write_table(table.slice(0, 0), sink)
+    pq.write_table(schema.empty_table(), sink)
     written = pq.ParquetFile(sink).schema
     return [written.column(i).path for i in range(len(written))]
 

@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 WIDTH_PER_THREAD = 2
 """Pieces in flight per worker thread; 97 % of ideal time at 50 ms a piece, and few suspects when a worker dies."""
 
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 256 * 2**20, "MALLOC_MMAP_THRESHOLD_": 64 * 2**20}
+"""Dask's own trim threshold of 64 kB makes glibc map every image buffer afresh: 10.0 → 12.8 ms per 1024 px image."""
+
 CONNECT_SECONDS = 10
 """How long a given scheduler may take to answer."""
 
@@ -39,17 +42,22 @@ def cluster(workers: int | None, address: str | None) -> Iterator[str | None]:
             _reach(address)
         yield address
         return
+    from dask import config
     from distributed import LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=workers or os.cpu_count() or 1,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
-    ) as local:
+    environment = {**config.get("distributed.nanny.pre-spawn-environ"), **MALLOC}
+    with (
+        config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers or os.cpu_count() or 1,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+        ) as local,
+    ):
         yield str(local.scheduler_address)
 
 

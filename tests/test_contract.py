@@ -318,7 +318,9 @@ def test_the_same_again_into_another_lake_is_the_same_to_the_byte(
 ) -> None:
     (first,) = (lakes(name) / name / "releases").iterdir()
     shutil.copytree(fakes(name), tmp_path / "elsewhere")
+    raw = files_of(tmp_path / "elsewhere")
     outcome = prepare(name, tmp_path / "elsewhere", tmp_path / "lake", workers=workers)
+    assert files_of(tmp_path / "elsewhere") == raw
     assert outcome["release"] == first.name
     assert files_of(tmp_path / "lake" / name / "releases" / first.name) == files_of(first)
 

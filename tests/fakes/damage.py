@@ -208,13 +208,16 @@ def _row_of(rows: list[list[str]], image: str) -> list[str]:
     return next(cells for cells in rows if cells[0] == image)
 
 
-def _in_mammography(damage: Callable[[Path, str], object]) -> Callable[[Path], None]:
-    """Bind a damage to one training image of the mammography fake."""
+def _in_mammography(image: str) -> Callable[[Callable[[Path, str], object]], Callable[[Path], None]]:
+    """Bind damages to one training image of the mammography fake."""
 
-    def plant(folder: Path) -> None:
-        damage(folder / ARCHIVE, f"{ROOT}/train/Image_7.jpg")
+    def bound(damage: Callable[[Path, str], object]) -> Callable[[Path], None]:
+        def plant(folder: Path) -> None:
+            damage(folder / ARCHIVE, f"{ROOT}/train/{image}")
 
-    return plant
+        return plant
+
+    return bound
 
 
 def _in_nih(damage: Callable[[Path, str], object]) -> Callable[[Path], None]:
@@ -246,14 +249,22 @@ def _by_reason(
         "image-without-row": bound(lambda archive, member: remove_row(table(archive), Path(member).name)),
         "row-without-image": bound(remove_member),
         "unknown-label": bound(lambda archive, member: unknown_label(table(archive), Path(member).name)),
+        "unsafe-path": bound(lambda archive, member: add_member(archive, f"../evil{Path(member).suffix}", member)),
         "crc-mismatch": bound(flip_member_byte),
         "encrypted-member": bound(mark_encrypted),
-        "unsafe-path": bound(lambda archive, member: add_member(archive, f"../evil{Path(member).suffix}", member)),
     }
 
 
-DAMAGES = _by_reason(_in_mammography, _training_table)
-"""Reason code to a function that plants the damage into a raw folder of ``fakes.mammography_density``."""
+def damages(image: str) -> Mapping[str, Callable[[Path], None]]:
+    """Reason code to a function that plants the damage at a training image of ``fakes.mammography_density``.
+
+    Several may be planted into one archive, in this order: what comes last keeps the archive from being rewritten.
+    """
+    return _by_reason(_in_mammography(image), _training_table)
+
+
+DAMAGES = damages("Image_7.jpg")
+"""The same, for one image."""
 
 NIH_DAMAGES = _by_reason(_in_nih, _nih_table)
 """The same for a raw folder of ``fakes.nih_chest_xray``."""

@@ -1,0 +1,93 @@
+"""scanmill's own stages, timed one by one in one process on a warm cluster: no Prefect, no start-up.
+
+    python -m tests.bench.stages --raw RAW --lake LAKE --workers 2
+
+Prints one line of JSON: seconds of every stage, and wall clock and CPU of the work that the floor does too, convert and
+assemble. The second gate runs between them and counts as a stage of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from expectations.gates import judge
+from tasks.schema import STORES
+from tasks.stages import assembly, conversion, metadata, publication, samples_gate
+from tasks.stages import index as indexing
+from tasks.stages.plan import request
+from tasks.waves import cluster
+from tests.bench.measure import tree_cpu_seconds
+
+Result = TypeVar("Result")
+
+
+class _Clock:
+    """Wall clock and CPU of the process tree, by stage."""
+
+    def __init__(self) -> None:
+        self.wall_seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+
+    def time(self, stage: str, work: Callable[[], Result]) -> Result:
+        """Call ``work`` and note what it cost."""
+        began, used = time.perf_counter(), tree_cpu_seconds()
+        result = work()
+        self.wall_seconds[stage] = time.perf_counter() - began
+        self.cpu_seconds[stage] = tree_cpu_seconds() - used
+        return result
+
+
+def main() -> None:
+    """Run ``prepare`` without Prefect and print what each stage cost."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--raw", required=True)
+    parser.add_argument("--lake", required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    arguments = parser.parse_args()
+    clock = _prepare(arguments.raw, arguments.lake, arguments.workers)
+    both = ("convert", "assemble")
+    work = {
+        "wall_seconds": sum(clock.wall_seconds[stage] for stage in both),
+        "cpu_seconds": sum(clock.cpu_seconds[stage] for stage in both),
+    }
+    print(json.dumps({"work": work, "stages": clock.wall_seconds, "stages_cpu": clock.cpu_seconds}))
+
+
+def _prepare(raw: str, lake: str, workers: int) -> _Clock:
+    clock = _Clock()
+    wanted = request("nih-chest-xray", [raw], lake, stores=STORES)
+    plan = clock.time("index", lambda: indexing.index(wanted, indexing.fetch([raw])))
+    clock.time("parse", lambda: metadata.parse(plan))
+    clock.time("validate-metadata", lambda: metadata.validate_metadata(plan, judge))
+    with cluster(workers, None) as address:
+        wake(address)
+        clock.time("convert", lambda: conversion.convert(plan, address=address))
+        clock.time("validate-images", lambda: samples_gate.validate_images(plan, judge))
+        clock.time("assemble", lambda: assembly.assemble(plan, address=address))
+    clock.time("describe", lambda: publication.describe(plan, is_published=True))
+    clock.time("publish", lambda: publication.publish(plan, {}))
+    return clock
+
+
+def wake(address: str | None) -> None:
+    """Have every worker import what it will need, as the floor's processes have before its clock starts."""
+    if address is None:
+        return
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        client.run(_import_work)
+
+
+def _import_work() -> None:
+    for name in ("tasks.chunks", "tasks.shards"):
+        importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    main()
