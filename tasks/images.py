@@ -154,7 +154,7 @@ def _channels_agree(pixels: npt.NDArray[Any]) -> bool:
 def pixel_hash(pixels: Pixels) -> str:
     """SHA-256 (hex) of shape, dtype and pixels: equal for the same picture in any file format."""
     content = hashlib.sha256(f"{pixels.dtype.name} {'x'.join(map(str, pixels.shape))}\n".encode())
-    content.update(np.ascontiguousarray(pixels))  # its buffer, not a copy of it
+    content.update(np.ascontiguousarray(pixels).data)  # its buffer, not a copy of it
     return content.hexdigest()
 
 

@@ -35,6 +35,7 @@ DATASET = Dataset(
     licence="CC BY 4.0",
     citation="Nobody, 2024.",
     homepage="https://example.org/films",
+    published="2024",
     members=(),
     tables=(),
     parse=parse,

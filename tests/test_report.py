@@ -33,6 +33,7 @@ def dataset(**changes: Any) -> Dataset:
         licence="CC0",
         citation="Nobody, 2024",
         homepage=HOMEPAGE,
+        published="2024",
         members=(),
         tables=(),
         parse=lambda tables: Parsed(pd.DataFrame()),
