@@ -125,8 +125,10 @@ def _folder_members(archive: Archive) -> list[Member]:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, modified_ns: int) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
-    """One open zip per process: parsing the directory of 10,000 members costs 50 ms."""
+def _opened(
+    path: str, inode: int, size_bytes: int, modified_ns: int
+) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
+    """One open zip per process: parsing the directory of 10,000 members costs 50 ms. A replaced file is another."""
     opened = zipfile.ZipFile(path)
     return opened, {info.header_offset: info for info in opened.infolist()}
 
@@ -139,7 +141,8 @@ def read_member(archive: Archive, name: str, offset: int) -> bytes:
     if archive.kind == "folder":
         return _loose_path(archive, name).read_bytes()
     path = archive.paths[0]
-    opened, infos = _opened(path, Path(path).stat().st_mtime_ns)
+    status = Path(path).stat()
+    opened, infos = _opened(path, status.st_ino, status.st_size, status.st_mtime_ns)
     try:
         with opened.open(infos[offset]) as stream:
             return stream.read()

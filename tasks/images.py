@@ -107,6 +107,8 @@ def _refuse_unsupported(image: Image.Image, data: bytes) -> None:
         raise ImageRefused("unsupported-mode", f"16-bit PNG of colour type {data[25]}")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"):
         raise ImageRefused("unsupported-mode", f"mode {image.mode}")
+    if image.mode in ("1", "I;16") and "transparency" in image.info:
+        raise ImageRefused("alpha-channel", f"mode {image.mode} with a transparent level {image.info['transparency']}")
     if getattr(image, "n_frames", 1) > 1:
         raise ImageRefused("unsupported-mode", f"{getattr(image, 'n_frames', 1)} frames")
 
