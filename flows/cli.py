@@ -51,6 +51,23 @@ def main() -> None:
     app()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tasks.code_version import scanmill_version
+
+        print(f"scanmill {scanmill_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def scanmill(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
 @contextmanager
 def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
     """1 when the data or a gate said no, 2 for wrong use or unusable input; no traceback for what a user can cause."""
