@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -191,6 +193,7 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
     from flows.prepare import prepare as flow
 
+    before = signal.signal(signal.SIGINT, _stop_at_once)
     try:
         return dict(flow(dataset=dataset, raw=raw, lake=lake, **options))
     except RuntimeError as error:
@@ -198,6 +201,25 @@ def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) 
             raise
         message = f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without"
         raise ScanmillError(message) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: end every process of the run and leave.
+
+    A terminal interrupts the embedded Prefect server as well, and Prefect would spend a minute trying to tell it that
+    the run has stopped. Nothing needs tidying: a name that exists in the lake is a whole file.
+    """
+    import psutil
+
+    show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{show_cursor}scanmill: stopped; finished chunks are kept, the same command goes on from there\n")
+    sys.stderr.flush()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(130)
 
 
 @app.command(epilog="Example: `scanmill verify lake/nih-chest-xray`")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from expectations.gates import judge
 from tasks import steps
-from tasks.files import lock
+from tasks.files import complaining_of_space, lock
 from tasks.schema import STORES, Encoding, Store
 from tasks.stages.index import reuse_published
 from tasks.stages.plan import Plan, request
@@ -41,7 +41,8 @@ def prepare(
     """
     began = time.time()
     wanted = request(dataset, raw, lake, size=size, encoding=encoding, quality=quality, stores=stores)
-    with lock(wanted.place.lock, purpose=f"a prepare of {dataset} into {lake}"):
+    home = wanted.place.home
+    with lock(wanted.place.lock, purpose=f"a prepare of {dataset} into {lake}"), complaining_of_space(home):
         plan = steps.index(wanted, steps.fetch(raw), rehash=rehash)
         if plan.is_published:
             reuse_published(plan, allow_gate_failure=allow_gate_failure)

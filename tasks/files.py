@@ -46,7 +46,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises :class:`UnusableInput` when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with complaining_of_space(path):
+    with complaining_of_space(path.parent):
         descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -89,14 +89,14 @@ def sweep(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def complaining_of_space(path: Path) -> Iterator[None]:
+def complaining_of_space(folder: Path) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into one clear error that names the place."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UnusableInput(
-                f"no space left on the disk that holds {path.parent}: free some and run the same command again; "
+                f"no space left on the disk that holds {folder}: free some and run the same command again; "
                 f"finished chunks are kept"
             ) from error
         raise

@@ -115,7 +115,7 @@ def _refuse_unsupported(image: Image.Image, data: bytes) -> None:
 
 def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
     orientation = image.getexif().get(0x0112, 1)
-    if orientation == 1:
+    if orientation not in range(2, 9):  # 1 is upright; others do not exist in EXIF 2.32, and are ignored by readers
         return image, []
     return ImageOps.exif_transpose(image), [f"exif orientation {orientation}"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.files import read_json
-from tasks.schema import ScanmillError
+from tasks.schema import DataRefused, ScanmillError
 
 STAGING_PREFIX = ".staging-"
 WORK = ".work"
@@ -89,13 +89,16 @@ def locate(reference: str) -> tuple[Lake, str | None]:
 
 
 def latest_release(lake: Lake) -> str:
-    """Id of the release that ``latest.json`` points to; raises :class:`ScanmillError` when there is none."""
+    """Id of the release that ``latest.json`` points to.
+
+    Raises :class:`ScanmillError` when there is none, and :class:`DataRefused` when the pointer is damaged.
+    """
     if not lake.latest.is_file():
         raise ScanmillError(f"{lake.home} has no published release (no latest.json): run `scanmill prepare` first")
     try:
         release = str(read_json(lake.latest)["release"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ScanmillError(f"{lake.latest} is damaged: {error}") from error
+        raise DataRefused(f"{lake.latest} is damaged: {error}") from error
     if not re.fullmatch(r"[0-9a-f]+", release):
-        raise ScanmillError(f"{lake.latest} is damaged: {release!r} is no release id")
+        raise DataRefused(f"{lake.latest} is damaged: {release!r} is no release id")
     return release

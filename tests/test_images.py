@@ -83,7 +83,6 @@ REFUSED = {
     "see-through over grey": (file_of(np.dstack([GREY, GREY])), "alpha-channel"),
     "a transparent grey": (file_of(GREY, transparency=int(GREY[0, 0])), "alpha-channel"),
     "a transparent palette entry": (file_of(GREY, mode="P", transparency=int(GREY[0, 0])), "alpha-channel"),
-    # These two are a defect today: the transparency is dropped, and the transform does not say so.
     "a transparent bit": (file_of(GREY > 99, transparency=0), "alpha-channel"),
     "a transparent 16-bit grey": (file_of(DEEP, transparency=int(DEEP[0, 0])), "alpha-channel"),
     "16 bits of colour": (cv2.imencode(".png", np.dstack([DEEP] * 3))[1].tobytes(), "unsupported-mode"),

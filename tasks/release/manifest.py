@@ -18,15 +18,23 @@ from tasks.lake import WORK, Lake
 from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Store, Transform, Verdict
 
 RELEASE_DIGITS = 16
-VOLATILE = ("quality/data_docs", "quality/run.json")
-"""Parts of a release that tell when and how it was made; they hold clocks, so no digest covers them."""
+
+
+def is_volatile(name: str) -> bool:
+    """Whether a file of a release tells when and how it was made; such hold clocks, so no digest covers them."""
+    return name == "quality/run.json" or name.startswith("quality/data_docs/")
 
 
 def release_id(
     dataset: Dataset, inputs: Sequence[Mapping[str, Any]], transform: Transform, stores: Sequence[Store]
 ) -> str:
     """First 16 hex digits of the digest of everything that shapes a release: inputs, parameters, code, libraries."""
-    return digest([identity(dataset, transform, stores), list(inputs)])[:RELEASE_DIGITS]
+    return name_of(identity(dataset, transform, stores), inputs)
+
+
+def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> str:
+    """Release id of an :func:`identity` and its inputs."""
+    return digest([dict(about), list(inputs)])[:RELEASE_DIGITS]
 
 
 def identity(dataset: Dataset, transform: Transform, stores: Sequence[Store]) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def list_files(staging: Path, shards: set[str]) -> list[dict[str, Any]]:
     found = []
     for path in sorted(p for p in staging.rglob("*") if p.is_file()):
         name = path.relative_to(staging).as_posix()
-        if name in shards or name == "manifest.json" or name.startswith((WORK + "/", *VOLATILE)):
+        if name in shards or name == "manifest.json" or name.startswith(WORK + "/") or is_volatile(name):
             continue
         found.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)})
     return found

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.datasets import catalogue
 from tasks.files import read_json, sha256_file
 from tasks.lake import Lake
 from tasks.progress import Meter
-from tasks.release.manifest import VOLATILE
+from tasks.release.manifest import count_splits, is_volatile, name_of
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError
 
 THREADS = 4
+TABLES = ("samples.parquet:", "quarantine.parquet:", "quality/report.json:")
+IDENTITY = ("format_version", "dataset", "dataset_version", "parameters", "code")
+"""What a release is named after, beside its inputs."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Verification:
 
 
 def verify(lake: Lake, release: str, *, is_latest: bool) -> Verification:
-    """Read every byte of a release and compare; ``is_latest`` checks the pointer as well. Never raises for damage."""
+    """Read every byte of a release and compare; ``is_latest``: the pointer led here. Never raises for damage."""
     folder = lake.release(release)
     problems: list[str] = []
-    if is_latest:
+    if is_latest or _is_pointed_to(lake, release):
         problems += _pointer_problems(lake, folder)
     try:
         manifest: dict[str, Any] = read_json(folder / "manifest.json")
@@ -47,13 +50,21 @@ def verify(lake: Lake, release: str, *, is_latest: bool) -> Verification:
     problems += _header_problems(manifest, release)
     problems += _file_problems(folder, listed)
     problems += _extra_files(folder, {str(entry["path"]) for entry in listed})
-    problems += _content_problems(folder, manifest)
+    if not any(problem.startswith(TABLES) for problem in problems):  # what is damaged need not be counted
+        problems += _content_problems(folder, manifest)
     samples = sum(int(split["samples"]) for split in manifest["splits"].values())
     return Verification(release, len(listed), sum(int(e["bytes"]) for e in listed), samples, tuple(problems))
 
 
 def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+def _is_pointed_to(lake: Lake, release: str) -> bool:
+    try:
+        return bool(read_json(lake.latest)["release"] == release)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _pointer_problems(lake: Lake, folder: Path) -> Iterator[str]:
@@ -70,6 +81,9 @@ def _header_problems(manifest: Mapping[str, Any], release: str) -> Iterator[str]
         yield f"manifest.json: format version {manifest.get('format_version')}, this scanmill reads {FORMAT_VERSION}"
     if manifest.get("release") != release:
         yield f"manifest.json: is of release {manifest.get('release')}, in the folder of {release}"
+    about = {name: manifest.get(name) for name in IDENTITY}
+    if name_of(about, manifest.get("inputs", [])) != release:
+        yield "manifest.json: inputs, parameters or code are not those that the release is named after"
     try:
         Accounting.from_json(manifest["accounting"]).check()
     except (AccountingError, KeyError, TypeError) as error:
@@ -99,37 +113,47 @@ def _file_problem(folder: Path, entry: Mapping[str, Any], tick: Callable[[int], 
 def _extra_files(folder: Path, listed: set[str]) -> Iterator[str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name not in listed and name != "manifest.json" and not name.startswith(VOLATILE):
+        if name not in listed and name != "manifest.json" and not is_volatile(name):
             yield f"{name}: is not in the manifest"
 
 
 def _content_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """The tables against the manifest: as many samples as the shards hold, unique, and no group in two splits."""
+    """The tables and the report against the manifest: counts, unique ids, no group in two splits, the gates' word."""
     try:
-        samples = pq.read_table(folder / "samples.parquet", columns=["sample_id", "split", "group_id", "shard"])
-        quarantined = pq.read_table(folder / "quarantine.parquet", columns=["member"])
-    except (OSError, pa.ArrowException, KeyError) as error:
-        return [f"samples.parquet or quarantine.parquet: cannot be read ({_said(error)})"]
-    problems = []
-    written = manifest["accounting"]["written"]
-    if samples.num_rows != written:
-        problems.append(f"samples.parquet: {samples.num_rows} rows, {written} samples were written")
-    refused = quarantined.num_rows - quarantined["member"].null_count
-    if refused != manifest["accounting"]["quarantined"]:
-        problems.append(
-            f"quarantine.parquet: {refused} members, {manifest['accounting']['quarantined']} were quarantined"
-        )
-    frame = samples.to_pandas()
-    if frame["sample_id"].duplicated().any():
-        problems.append(
-            f"samples.parquet: sample id {frame.loc[frame['sample_id'].duplicated(), 'sample_id'].iloc[0]} twice"
-        )
+        samples = pd.read_parquet(folder / "samples.parquet")
+        quarantined = pd.read_parquet(folder / "quarantine.parquet", columns=["member"])["member"].count()
+        report = read_json(folder / "quality" / "report.json")
+        return [*_table_problems(samples, int(quarantined), manifest), *_report_problems(report, manifest)]
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        return [f"samples.parquet, quarantine.parquet or quality/report.json: cannot be read ({_said(error)})"]
+
+
+def _table_problems(samples: pd.DataFrame, quarantined: int, manifest: Mapping[str, Any]) -> Iterator[str]:
+    counted = manifest["accounting"]
+    if len(samples) != counted["written"]:
+        yield f"samples.parquet: {len(samples)} rows, {counted['written']} samples were written"
+    if quarantined != counted["quarantined"]:
+        yield f"quarantine.parquet: {quarantined} members, {counted['quarantined']} were quarantined"
+    for sample_id in samples.loc[samples["sample_id"].duplicated(), "sample_id"].head(1):
+        yield f"samples.parquet: sample id {sample_id} is there twice"
     per_store: dict[str, int] = {}
     for shard in manifest["shards"]:
         per_store[shard["store"]] = per_store.get(shard["store"], 0) + shard["samples"]
-    problems += [f"{store}: shards hold {n} samples, not {written}" for store, n in per_store.items() if n != written]
+    for store, count in per_store.items():
+        if count != counted["written"]:
+            yield f"{store}: shards hold {count} samples, not {counted['written']}"
     dataset = catalogue().get(manifest["dataset"])
-    labelled = frame[frame["split"].isin(dataset.labelled_splits)] if dataset else frame
-    crossing = labelled.drop_duplicates(["group_id", "split"])["group_id"].value_counts()
-    problems += [f"samples.parquet: group {group} is in {n} labelled splits" for group, n in crossing.items() if n > 1]
-    return problems
+    if dataset is not None:
+        if count_splits(samples, dataset) != manifest["splits"]:
+            yield "manifest.json: the counts of its splits are not those of samples.parquet"
+        labelled = samples[samples["split"].isin(dataset.labelled_splits)]
+        crossing = labelled.drop_duplicates(["group_id", "split"])["group_id"].value_counts()
+        for group, count in crossing[crossing > 1].items():
+            yield f"samples.parquet: group {group} is in {count} labelled splits"
+
+
+def _report_problems(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
+    if {verdict["gate"]: verdict["passed"] for verdict in report["verdicts"]} != manifest["gates"]:
+        yield "manifest.json: what it says of the gates is not what quality/report.json says"
+    if report["accounting"] != manifest["accounting"]:
+        yield "manifest.json: its accounting is not that of quality/report.json"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from tasks import checks
-from tasks.archives import Archive, read_member
+from tasks.archives import Archive, MemberRefused, read_member
 from tasks.files import write_json
 from tasks.samples import choose_tables, join
-from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, Verdict
+from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
 from tasks.stages.index import classify, fetch
 from tasks.stages.plan import Plan, read_entries, write_entries, write_frame
 from tasks.tables import read_table
@@ -48,7 +48,10 @@ def _entries(
 
 def _table(rule: TableRule, archive: Archive, member: str, offset: int) -> Table:
     name = member if archive.kind == "folder" else f"{archive.name}/{member}"
-    return read_table(rule, name, read_member(archive, member, offset))
+    try:
+        return read_table(rule, name, read_member(archive, member, offset))
+    except MemberRefused as error:
+        raise UnusableInput(f"{name} cannot be read ({': '.join(error.args)}): fetch the archive again") from error
 
 
 def validate_metadata(plan: Plan, judge: Judge) -> Verdict:

@@ -88,6 +88,8 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
 
 def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
     """Card, Croissant and manifest, then the swap. ``run`` (times, reuse) is kept beside, outside every digest."""
+    for name in ("README.md", "croissant.json", "manifest.json"):  # a killed run's: no draft may list them
+        (plan.staging / name).unlink(missing_ok=True)
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     listed = shards.describe(plan.work / "shards", planned_shards(plan))
     splits = releases.count_splits(pd.read_parquet(plan.staging / "samples.parquet"), plan.dataset)

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import cv2
-import psutil  # type: ignore[import-untyped]
+import psutil
 from rich.table import Table
 
 from tasks.code_version import conversion_version
