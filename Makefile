@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test lint check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -29,7 +29,9 @@ demo: $(VENV)/.run  ## a made-up dataset from raw archives to report, in about a
 test: $(VENV)/.dev  ## all tests
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## format, lint and types
+check: lint test  ## format, lint, types and tests
+
+lint: $(VENV)/.dev  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
