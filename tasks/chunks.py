@@ -6,9 +6,10 @@ of the bytes it came from, the transform and the code, so whoever finds the name
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tasks.archives import Archive, Member, MemberRefused, read_member
 from tasks.code_version import conversion_version, library_versions
 from tasks.files import digest, write_bytes
 from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
-from tasks.schema import IMAGE_COLUMNS, ImageRules, Transform
+from tasks.schema import IMAGE_COLUMNS, ImageRules, Transform, UnusableInput
 
 CHUNK_MEMBERS = 256
 CHUNK_BYTES = 128 * 2**20
@@ -105,6 +106,23 @@ def is_done(chunk: Chunk, folder: Path) -> bool:
         return bool(pq.read_metadata(folder / chunk.file_name).num_rows == len(chunk.members))
     except (OSError, pa.ArrowException):
         return False
+
+
+@contextlib.contextmanager
+def distrusting(path: Path) -> Iterator[None]:
+    """Remove a chunk file that turns out to be damaged, and say so: the next run makes it anew.
+
+    Raises :class:`UnusableInput` for whatever Arrow cannot read within the block.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        path.unlink(missing_ok=True)
+        raise UnusableInput(
+            f"{path} was damaged on disk ({error}) and has been removed: run the same command again"
+        ) from error
 
 
 def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:

@@ -23,9 +23,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.chunks import distrusting
 from tasks.code_version import library_versions
 from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
-from tasks.schema import FORMAT_VERSION, Store, UnusableInput
+from tasks.schema import FORMAT_VERSION, Store
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
@@ -176,13 +177,16 @@ def read_images(rows: pa.Table, chunks: Path) -> list[bytes]:
     wanted: dict[str, list[int]] = {}
     for name, number in zip(names, numbers, strict=True):
         wanted.setdefault(name, []).append(number)
-    found = {name: _chunk_images(chunks / name, needed) for name, needed in wanted.items()}
+    found = {}
+    for name, needed in wanted.items():
+        with distrusting(chunks / name):
+            found[name] = _chunk_images(chunks / name, needed)
     images = []
     for name, number, sha256 in zip(names, numbers, hashes, strict=True):
         image = found[name][number]
-        if hashlib.sha256(image).hexdigest() != sha256:
-            (chunks / name).unlink(missing_ok=True)
-            raise UnusableInput(f"chunk {name} was damaged on disk and has been removed: run the same command again")
+        with distrusting(chunks / name):
+            if hashlib.sha256(image).hexdigest() != sha256:
+                raise pa.ArrowInvalid(f"row {number} has other bytes than were converted")
         images.append(image)
     return images
 

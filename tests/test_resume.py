@@ -17,6 +17,7 @@ import pytest
 
 from tasks.demo_release import write_nih_release
 from tasks.files import sha256_file
+from tasks.schema import UnusableInput
 from tasks.waves import cluster, run_waves
 from tests import deadly_work
 from tests.command import COMMAND, ROOT, environment, said, scanmill, start
@@ -295,3 +296,23 @@ def test_a_lake_that_may_not_be_written_is_one_clear_error(raw: Path, prepare: P
     assert result.exit_code == 2
     assert str(lake) in said(result)
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("where", [0.01, 0.5])
+def test_a_chunk_that_was_damaged_on_disk_is_removed_and_made_anew(
+    where: float, raw: Path, uninterrupted: Path, prepare: Prepare, tmp_path: Path
+) -> None:
+    first = prepare(NIH, raw, tmp_path)
+    home = tmp_path / NIH
+    shutil.rmtree(home / "releases")
+    chunk = max((home / "chunks").glob("*.parquet"), key=lambda path: path.stat().st_size)
+    data = bytearray(chunk.read_bytes())
+    position = int(where * len(data))
+    data[position : position + 64] = bytes(value ^ 0xFF for value in data[position : position + 64])
+    chunk.write_bytes(data)
+    with pytest.raises(UnusableInput, match=f"{chunk.name} was damaged"):
+        prepare(NIH, raw, tmp_path)
+    assert not chunk.exists()
+    again = prepare(NIH, raw, tmp_path)
+    assert again["release"] == first["release"]
+    assert files_of(home / "releases" / again["release"]) == files_of(uninterrupted)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.archives import Member
-from tasks.chunks import SCHEMA, Chunk, convert_chunk, is_done, plan_chunks, refuse_chunk
+from tasks.chunks import SCHEMA, Chunk, convert_chunk, distrusting, is_done, plan_chunks, refuse_chunk
 from tasks.files import read_json, write_bytes
 from tasks.progress import Meter
 from tasks.stages.plan import Plan, parquet
@@ -70,7 +70,9 @@ def _gather(plan: Plan, chunks: Sequence[Chunk], lost: Mapping[str, str]) -> Non
             rows = refuse_chunk(chunk, "worker-lost", lost[chunk.digest])
             table = pa.Table.from_pylist(rows, schema=schema)
         else:
-            table = pq.read_table(plan.lake.chunks / chunk.file_name, columns=schema.names).cast(schema)
+            path = plan.lake.chunks / chunk.file_name
+            with distrusting(path):
+                table = pq.read_table(path, columns=schema.names).cast(schema)
         table = table.append_column("chunk", pa.array([chunk.file_name] * table.num_rows))
         tables.append(table.append_column("chunk_row", pa.array(range(table.num_rows), pa.int64())))
     write_bytes(plan.work / "images.parquet", parquet(pa.concat_tables(tables)))
