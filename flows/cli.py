@@ -19,7 +19,7 @@ import typer
 
 from flows import summary
 from flows.console import showing_progress, size
-from tasks.schema import STORES, AccountingError, DataRefused, Encoding, ScanmillError, Store
+from tasks.schema import STORES, AccountingError, DataRefused, ScanmillError
 
 # Before Prefect is imported: its own log lines and telemetry are not what a user of the command wants to see.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
@@ -296,6 +296,3 @@ def demo(
             "rehash": False,
         }
         _prepare("nih-chest-xray", [str(raw)], str(folder / "lake"), options, as_json, progress)
-
-
-__all__ = ["Encoding", "Store", "app", "main"]

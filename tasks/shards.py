@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -230,7 +229,8 @@ def _offsets(tar: Path) -> list[int]:
 
 def parquet_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
     """The same samples as one Parquet row group; ``image`` is a struct of ``bytes`` and ``path``, stored plain."""
-    values = [{"bytes": image, "path": f"{name}.{extension}"} for name, image in _named(rows, images)]
+    names = rows["sample_id"].to_pylist()
+    values = [{"bytes": image, "path": f"{name}.{extension}"} for name, image in zip(names, images, strict=True)]
     table = rows.add_column(1, pa.field("image", IMAGE), pa.array(values, IMAGE))
     table = table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})}
@@ -248,10 +248,6 @@ def parquet_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
         write_page_index=True,
     )
     return buffer.getvalue()
-
-
-def _named(rows: pa.Table, images: list[bytes]) -> Iterator[tuple[str, bytes]]:
-    return zip(rows["sample_id"].to_pylist(), images, strict=True)
 
 
 @lru_cache(maxsize=4)

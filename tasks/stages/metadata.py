@@ -17,6 +17,9 @@ from tasks.stages.index import classify, fetch
 from tasks.stages.plan import Plan, read_entries, write_entries, write_frame
 from tasks.tables import read_table
 
+WORDS = {"image-without-row": "no metadata row names {}", "row-without-image": "no image is called {}"}
+"""Details of reasons that have no value to show."""
+
 Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, dict[int, str], dict[int, str]]]
 """What a gate is to the stages: see :func:`expectations.gates.judge`."""
 
@@ -102,5 +105,5 @@ def _details(entries: pd.DataFrame, refused: Mapping[int, str], dataset: Dataset
         value = (
             f"{columns[code].removeprefix('meta.')}: {entries[columns[code]].loc[entry]!r}" if code in columns else ""
         )
-        texts[entry] = problem or value or f"{entries['key'].loc[entry]}"
+        texts[entry] = problem or value or WORDS.get(code, "{}").format(entries["key"].loc[entry])
     return pd.Series(texts, dtype=object)
