@@ -182,6 +182,8 @@ def _observed(expectation: Expectation, result: Any, failed: list[int], frame: p
     if "column" not in expectation["kwargs"]:
         value = result.result.get("observed_value")
         return "" if value is None or isinstance(value, list) else str(value)
+    if not failed:
+        return ""
     column = str(expectation["kwargs"]["column"])
     rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
     is_flag = column.startswith("check.") or column in FLAGS

@@ -171,7 +171,7 @@ def _prepare(
     dataset: str, raw: list[str], lake: str, options: dict[str, Any], as_json: bool, progress: bool | None
 ) -> None:
     began = time.monotonic()
-    with showing_progress(progress and not as_json if progress is not None else False if as_json else None):
+    with showing_progress(False if as_json else progress):
         outcome = _unchanged(dataset, raw, lake, options) or _run_flow(dataset, raw, lake, options)
     outcome |= {"dataset": dataset, "lake": lake, "seconds": round(time.monotonic() - began, 1)}
     print(json.dumps(summary.release_json(outcome), sort_keys=True) if as_json else summary.release_text(outcome))
@@ -230,8 +230,8 @@ def verify(reference: Reference, as_json: AsJson = False, progress: ShowProgress
         from tasks.release.verify import verify as verify_release
 
         lake, release = locate(reference)
-        with showing_progress(progress if not as_json else False):
-            found = verify_release(lake, release or latest_release(lake), is_latest=release is None)
+        with showing_progress(False if as_json else progress):
+            found = verify_release(lake, release or latest_release(lake))
         if as_json:
             print(json.dumps({"ok": not found.problems, **found.__dict__}, sort_keys=True))
         elif found.problems:

@@ -8,7 +8,7 @@ lets the accounting be enforced.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -151,15 +151,15 @@ def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Datas
     entries["sample_id"] = entries["key"].map(escape_key, na_action="ignore")
     names = {role: table.name for role, table in tables.items()}
     entries["table"] = entries["table"].map(names, na_action="ignore")
-    schema = entry_schema(dataset, meta_columns(entries), check_columns(entries))
+    schema = entry_schema(dataset, meta_columns(entries.columns), check_columns(entries))
     entries = entries.sort_values(["archive", "member", "offset", "table", "row"], ignore_index=True)
     entries["entry"] = range(len(entries))
     return entries.reindex(columns=schema.names)
 
 
-def meta_columns(frame: pd.DataFrame) -> tuple[str, ...]:
+def meta_columns(columns: Iterable[str]) -> tuple[str, ...]:
     """Names of the publisher's columns, without the prefix, in table order."""
-    return tuple(str(name).removeprefix("meta.") for name in frame.columns if str(name).startswith("meta."))
+    return tuple(name.removeprefix("meta.") for name in columns if name.startswith("meta."))
 
 
 def check_columns(frame: pd.DataFrame) -> tuple[str, ...]:

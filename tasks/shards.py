@@ -37,6 +37,10 @@ PLACES = ("chunk", "chunk_row")
 """Columns of the plan that say where an encoded image waits; they do not reach the stores."""
 
 
+MARKERS = "shards"
+"""Folder, among a release's working tables, of one JSON file per finished shard."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One shard to write: row group ``position`` of the plan."""

@@ -11,7 +11,6 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.schema import ScanmillError
 from tasks.stages import assembly, conversion, metadata, publication, samples_gate
 from tasks.stages import index as indexing
 
@@ -20,8 +19,8 @@ def _can_heal(task_: Any, run: Any, state: Any) -> bool:
     """Retry trouble with files and networks; a user's mistake and a gate's no stay what they are."""
     try:
         state.result()
-    except (OSError, TimeoutError) as error:
-        return not isinstance(error, ScanmillError)
+    except OSError:
+        return True
     except BaseException:
         return False
     return False

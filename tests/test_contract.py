@@ -29,9 +29,9 @@ from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_b
 from tests.conftest import Prepare
 from tests.fakes import damage
 from tests.fakes.mammography_density import ARCHIVE, ROOT
+from tests.release_files import files_of
 
 ROW_GROUP_LIMIT = 64 * 2**20
-VOLATILE = ("quality/data_docs/", "quality/run.json")
 
 
 @pytest.fixture
@@ -55,12 +55,6 @@ def samples(release: Path) -> pd.DataFrame:
 def manifest_of(release: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads((release / "manifest.json").read_bytes())
     return value
-
-
-def files_of(folder: Path) -> dict[str, str]:
-    """SHA-256 by path of every file whose bytes are promised."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: sha256_file(path) for name, path in paths.items() if not name.startswith(VOLATILE)}
 
 
 def original(raw: Path, row: Mapping[Any, Any]) -> bytes:

@@ -16,15 +16,14 @@ from pathlib import Path
 import pytest
 
 from tasks.demo_release import write_nih_release
-from tasks.files import sha256_file
 from tasks.schema import UnusableInput
 from tasks.waves import cluster, run_waves
 from tests import deadly_work
 from tests.command import COMMAND, ROOT, environment, said, scanmill, start
 from tests.conftest import Prepare
+from tests.release_files import files_of
 
 NIH, IMAGES = "nih-chest-xray", 400
-VOLATILE = ("quality/data_docs/", "quality/run.json")
 PATIENCE_SECONDS = 120
 
 needs_namespaces = pytest.mark.skipif(
@@ -55,12 +54,6 @@ def uninterrupted(raw: Path, prepare: Prepare, tmp_path_factory: pytest.TempPath
     """The release that nobody disturbed."""
     lake = tmp_path_factory.mktemp("uninterrupted")
     return lake / NIH / "releases" / str(prepare(NIH, raw, lake)["release"])
-
-
-def files_of(folder: Path) -> dict[str, str]:
-    """SHA-256 by path of every file whose bytes are promised."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: sha256_file(path) for name, path in paths.items() if not name.startswith(VOLATILE)}
 
 
 def wait_for(process: subprocess.Popen[bytes], home: Path, pattern: str) -> None:

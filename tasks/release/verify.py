@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from tasks.datasets import catalogue
 from tasks.files import read_json, sha256_file
-from tasks.lake import Lake
+from tasks.lake import Lake, latest_release
 from tasks.progress import Meter
 from tasks.release.manifest import count_splits, is_volatile, name_of
-from tasks.schema import FORMAT_VERSION, Accounting, AccountingError
+from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
 
 THREADS = 4
 TABLES = ("samples.parquet:", "quarantine.parquet:", "quality/report.json:")
@@ -36,11 +36,11 @@ class Verification:
     problems: tuple[str, ...]
 
 
-def verify(lake: Lake, release: str, *, is_latest: bool) -> Verification:
-    """Read every byte of a release and compare; ``is_latest``: the pointer led here. Never raises for damage."""
+def verify(lake: Lake, release: str) -> Verification:
+    """Read every byte of a release and compare, and the pointer if it names this release. Never raises for damage."""
     folder = lake.release(release)
     problems: list[str] = []
-    if is_latest or _is_pointed_to(lake, release):
+    if _is_pointed_to(lake, release):
         problems += _pointer_problems(lake, folder)
     try:
         manifest: dict[str, Any] = read_json(folder / "manifest.json")
@@ -62,8 +62,8 @@ def _said(error: BaseException) -> str:
 
 def _is_pointed_to(lake: Lake, release: str) -> bool:
     try:
-        return bool(read_json(lake.latest)["release"] == release)
-    except (OSError, ValueError, KeyError, TypeError):
+        return latest_release(lake) == release
+    except ScanmillError:
         return False
 
 

@@ -10,6 +10,7 @@ from tasks import accounting, shards
 from tasks.files import read_json, write_bytes, write_json
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
+from tasks.samples import meta_columns
 from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
 from tasks.stages.plan import Plan, parquet, read_entries, write_frame
 from tasks.waves import run_waves
@@ -25,7 +26,7 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
     """Write every shard not written before, then ``samples.parquet`` and ``quarantine.parquet`` with sums that meet."""
     planned = planned_shards(plan)
     write_json(plan.work / "earlier.json", shards.earlier_shards(manifests(plan.lake)))
-    markers = plan.work / "shards"
+    markers = plan.work / shards.MARKERS
     meter = Meter("assemble", len(planned), "shards")
     lost = run_waves(
         shards.assemble_shard,
@@ -50,10 +51,8 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
 
 def _place_samples(plan: Plan, planned: list[shards.Shard]) -> None:
     samples = pq.read_table(plan.work / "plan.parquet")
-    schema = sample_schema(
-        plan.dataset, tuple(n.removeprefix("meta.") for n in samples.column_names if n.startswith("meta."))
-    )
-    placed = pa.Table.from_pandas(shards.placements(plan.work / "shards", planned), preserve_index=False)
+    schema = sample_schema(plan.dataset, meta_columns(samples.column_names))
+    placed = pa.Table.from_pandas(shards.placements(plan.work / shards.MARKERS, planned), preserve_index=False)
     for name in ("shard", "row", "tar_offset"):
         samples = samples.append_column(name, placed[name])
     write_bytes(plan.staging / "samples.parquet", parquet(samples.select(schema.names).cast(schema)))

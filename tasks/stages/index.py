@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from tasks import shards
 from tasks.archives import Archive, HashMemory, hash_members, list_members
 from tasks.datasets import find
 from tasks.files import sweep, write_json
 from tasks.lake import STAGING_PREFIX, Lake
 from tasks.release.manifest import insist_on_gates, is_published, point_to, release_id
 from tasks.samples import index_members
-from tasks.schema import Dataset, UnusableInput
+from tasks.schema import STORES, Dataset, UnusableInput
 from tasks.sources.local import find_archives
 from tasks.stages.plan import Plan, Request, write_frame
 
@@ -121,8 +122,16 @@ def _hash_inputs(
 
 
 def _tidy(lake: Lake, release: str) -> None:
-    """Sweep half-written files, and stages of other releases that no run will ever finish."""
+    """Sweep half-written files, stages of other releases, and of this one all but its shards, which are found by name.
+
+    What is left of a killed run could otherwise stand in for what this one has not made.
+    """
     sweep(lake.home)
+    work = lake.work(release)
+    for place in (lake.staging(release), work):
+        for path in list(place.iterdir()) if place.is_dir() else []:
+            if path != work and path.name not in (*STORES, shards.MARKERS):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in (lake.home / "releases").glob(f"{STAGING_PREFIX}*"):
         if folder != lake.staging(release):
             shutil.rmtree(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,7 +58,6 @@ def _table(rule: TableRule, archive: Archive, member: str, offset: int) -> Table
 
 def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     """The first gate; sets ``stage reason detail`` on the entries it refuses and empties impossible cells."""
-    shutil.rmtree(plan.staging / "quality", ignore_errors=True)  # what a killed run had found
     entries = read_entries(plan.work / "entries.parquet")
     checked = checks.with_metadata_checks(entries, plan.dataset)
     verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.staging / "quality" / "data_docs")

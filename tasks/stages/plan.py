@@ -119,7 +119,7 @@ def read_entries(path: Path) -> pd.DataFrame:
 
 def write_entries(path: Path, entries: pd.DataFrame, dataset: Dataset) -> None:
     """Entries with what the gates have added to them."""
-    schema = entry_schema(dataset, meta_columns(entries), check_columns(entries))
+    schema = entry_schema(dataset, meta_columns(entries.columns), check_columns(entries))
     for column in ("stage", "reason", "detail", "source_sha256"):
         if column in entries:
             schema = schema.append(pa.field(column, pa.string()))

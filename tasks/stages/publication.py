@@ -26,7 +26,8 @@ from tasks.stages.plan import Plan, about, inputs, verdicts
 
 
 def describe(plan: Plan, *, is_published: bool) -> Path:
-    """The data-quality report, and for a release to be published its Croissant file and card. Returns the report."""
+    """The data-quality report, of a release to be published or of one that a gate refused. Returns its page."""
+    samples = _report_samples(plan)
     facts = ReportFacts(
         dataset=plan.dataset,
         release=plan.release,
@@ -34,10 +35,10 @@ def describe(plan: Plan, *, is_published: bool) -> Path:
         inputs=inputs(plan),
         verdicts=verdicts(plan),
         accounting=Accounting.from_json(read_json(plan.work / "accounting.json")),
-        samples=_report_samples(plan),
+        samples=samples,
         quarantine=pd.read_parquet(plan.staging / "quarantine.parquet"),
         histograms=_optional_json(plan.work / "histograms.json"),
-        findings=_findings(plan),
+        findings=checks.findings(samples, plan.dataset) if len(samples) else {},
         published=is_published,
         has_data_docs=True,
     )
@@ -55,11 +56,6 @@ def _report_samples(plan: Plan) -> pd.DataFrame:
         return pd.read_parquet(plan.work / "plan.parquet").drop(columns=list(shards.PLACES))
     empty: pd.DataFrame = sample_schema(plan.dataset, (), is_placed=False).empty_table().to_pandas()
     return empty
-
-
-def _findings(plan: Plan) -> dict[str, dict[str, object]]:
-    samples = _report_samples(plan)
-    return checks.findings(samples, plan.dataset) if len(samples) else {}
 
 
 def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
@@ -88,10 +84,8 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
 
 def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
     """Card, Croissant and manifest, then the swap. ``run`` (times, reuse) is kept beside, outside every digest."""
-    for name in ("README.md", "croissant.json", "manifest.json"):  # a killed run's: no draft may list them
-        (plan.staging / name).unlink(missing_ok=True)
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
-    listed = shards.describe(plan.work / "shards", planned_shards(plan))
+    listed = shards.describe(plan.work / shards.MARKERS, planned_shards(plan))
     splits = releases.count_splits(pd.read_parquet(plan.staging / "samples.parquet"), plan.dataset)
     draft = releases.manifest(
         plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
@@ -103,9 +97,7 @@ def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
         plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
     )
     write_json(plan.staging / "quality" / "run.json", dict(run))
-    final = releases.manifest(
-        plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
-    )
+    final = {**draft, "files": releases.list_files(plan.staging, {str(shard["path"]) for shard in listed})}
     return releases.publish(plan.lake, plan.release, final)
 
 

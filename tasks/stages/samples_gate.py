@@ -81,5 +81,5 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
 
 
 def _plan_schema(dataset: Dataset, frame: pd.DataFrame) -> pa.Schema:
-    schema = sample_schema(dataset, meta_columns(frame), is_placed=False)
+    schema = sample_schema(dataset, meta_columns(frame.columns), is_placed=False)
     return schema.append(pa.field("chunk", pa.string())).append(pa.field("chunk_row", pa.int64()))
