@@ -14,6 +14,10 @@ from tasks.schema import Dataset, GateName
 
 Expectation = dict[str, Any]
 
+META = ("tolerance", "action", "count_by", "remedy")
+"""Settings of an expectation that are ours and not Great Expectations'; ``count_by`` names a column by whose values
+failing rows are counted, ``remedy`` says what a user can do about a failed gate."""
+
 AGE_LIMIT_YEARS = 120
 """No verified human age is above 122 years; the publishers' impossible ages start at 148 (facts/datasets.md)."""
 
@@ -25,6 +29,9 @@ MEMBER_PROBLEMS = {
     "encrypted-member": "No archive member is encrypted.",
     "unsafe-path": "No archive member has a path that leaves the archive.",
     "oversized-member": "No archive member claims to unpack to an absurd size.",
+    "truncated-archive": "Every archive is there to its end.",
+    "corrupt-archive": "Every archive can be unpacked to its end.",
+    "crc-mismatch": "The content of every archive fits its checksum.",
     "unexpected-member": "Every archive member is an image, a table, or ignored by a declared rule.",
 }
 
@@ -41,9 +48,9 @@ def _copied(expectation: Any) -> Expectation:
 
 
 def _expectation(kind: str, code: str, sentence: str, severity: str = "critical", **settings: Any) -> Expectation:
-    """``settings``: ``tolerance`` and ``action`` go to meta, everything else to the expectation."""
+    """``settings``: those named in ``META`` go to meta, everything else to the expectation."""
     meta = {"code": code, "sentence": sentence}
-    for name in ("tolerance", "action"):
+    for name in META:
         if name in settings:
             meta[name] = settings.pop(name)
     return {"type": f"expect_{kind}", "kwargs": settings, "severity": severity, "meta": meta}
@@ -83,7 +90,16 @@ def _metadata(dataset: Dataset) -> list[Expectation]:
     made += [
         _flag("row_problem", "duplicate-row", "Each image has one metadata row.", ["duplicate-row"]),
         _flag("image_without_row", "image-without-row", "Every image is in the metadata table.", [True]),
-        _flag("row_without_image", "row-without-image", "Every metadata row has its image.", [True]),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "row-without-image",
+            "Every metadata row has its image.",
+            column="row_without_image",
+            value_set=[True],
+            tolerance=dataset.tolerance if dataset.allow_missing is None else dataset.allow_missing,
+            remedy="--allow-missing SHARE publishes what is there",
+            **({"count_by": "check.part"} if dataset.parts else {}),
+        ),
         _expectation(
             "column_values_to_be_unique",
             "sample-id-unique",
@@ -121,6 +137,18 @@ def _metadata(dataset: Dataset) -> list[Expectation]:
             action="null",
         ),
     ]
+    if dataset.carved:
+        made.append(
+            _expectation(
+                "column_values_to_be_in_set",
+                "uneven-split",
+                f"Every label is spread evenly over {' and '.join(dataset.carved)}, within a quarter.",
+                "warning",
+                column="check.uneven_label",
+                value_set=[""],
+                count_by="check.uneven_label",
+            )
+        )
     if dataset.group == "patient":
         made.append(
             _flag("check.has_group", "missing-group", "Every metadata row names its patient; none is invented.", ["no"])
@@ -147,7 +175,17 @@ def _one_split(code: str, dataset: Dataset, column: str) -> Expectation:
 
 def _images(dataset: Dataset) -> list[Expectation]:
     channels = ", ".join(map(str, dataset.image.channels))
+    boxed = [
+        _expectation(
+            "column_values_to_be_in_set",
+            "box-beyond-image",
+            "Every box lies inside its image as decoded, so boxes and images are of one size.",
+            column="check.boxes_inside",
+            value_set=["yes"],
+        )
+    ]
     return [
+        *(boxed if dataset.has_boxes else []),
         _expectation(
             "column_values_to_be_in_set",
             "decodable",

@@ -28,11 +28,11 @@ SEVERITY: dict[str, Severity] = {"critical": "error", "warning": "warning", "inf
 
 def judge(
     frame: pd.DataFrame, dataset: Dataset, gate: GateName, docs: Path | None
-) -> tuple[Verdict, dict[int, str], dict[int, str]]:
+) -> tuple[Verdict, dict[int, str], set[tuple[int, str]]]:
     """Judge every row of ``frame`` (one per entry, see :func:`tasks.samples.join`).
 
     Returns the verdict; entry to reason code, for rows to quarantine (the first failing expectation names the reason);
-    and entry to column, for cells to empty. ``docs`` is the folder that gets Great Expectations' own pages.
+    and entry and column of cells to empty. ``docs`` is the folder that gets Great Expectations' own pages.
     """
     expectations = [_with_tolerance(expectation, dataset) for expectation in suite(dataset, gate)]
     results = _validate(frame, f"{dataset.name}-{gate}", expectations, docs and docs / gate)
@@ -41,7 +41,7 @@ def judge(
     known = {k.code: k for k in dataset.known}
     outcomes: list[Outcome] = []
     refused: dict[int, str] = {}
-    emptied: dict[int, str] = {}
+    emptied: set[tuple[int, str]] = set()
     for expectation, result in zip(expectations, results, strict=True):
         failed = _failed_entries(result)
         outcome = _outcome(expectation, result, failed, frame, gate, known)
@@ -50,7 +50,8 @@ def judge(
         if action == "quarantine":
             refused |= {entry: outcome.code for entry in failed if entry not in refused}
         elif action == "null":
-            emptied |= dict.fromkeys(failed, expectation["kwargs"]["column"])
+            column = expectation["meta"].get("empties", expectation["kwargs"]["column"])
+            emptied |= {(entry, column) for entry in failed}
     return Verdict(gate, tuple(outcomes)), refused, emptied
 
 
@@ -152,6 +153,7 @@ def _outcome(
         observed="; ".join(trouble) or _observed(expectation, result, failed, frame),
         known_rows=declared.rows if declared else None,
         source=declared.source if declared else "",
+        remedy=meta.get("remedy", ""),
     )
 
 
@@ -184,10 +186,19 @@ def _observed(expectation: Expectation, result: Any, failed: list[int], frame: p
         return "" if value is None or isinstance(value, list) else str(value)
     if not failed:
         return ""
+    if "count_by" in expectation["meta"]:
+        return _counts(frame, failed, expectation["meta"]["count_by"])
     column = str(expectation["kwargs"]["column"])
     rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
     is_flag = column.startswith("check.") or column in FLAGS
     return "; ".join(_place(row) if is_flag else f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())
+
+
+def _counts(frame: pd.DataFrame, failed: list[int], column: str) -> str:
+    """Failing rows by the values of a column: ``images_002 10,000 of 10,000``."""
+    total = frame[column].value_counts()
+    counts = frame.loc[frame[KEY].isin(failed), column].value_counts(sort=False).sort_index()
+    return "; ".join(f"{value} {count:,} of {total[str(value)]:,}" for value, count in counts.items())
 
 
 def _place(row: pd.Series) -> str:

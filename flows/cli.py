@@ -39,7 +39,19 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the catalogue; see `scanmill datasets`.")]
 Reference = Annotated[str, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help="A release; the latest without @.")]
 Raw = Annotated[
-    list[Path], typer.Option("--raw", help="Folder or zip of the raw release, read in place. Repeat for several.")
+    list[Path],
+    typer.Option("--raw", help="Folder, zip or tar.gz of the raw release, read in place. Repeat for several."),
+]
+LabelTable = Annotated[
+    str | None, typer.Option("--table", help="Label table to use where several are there: a form, or a file name.")
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option("--splits", help="CSV or Parquet of your own splits: split, and sample_id, image or patient_id."),
+]
+AllowMissing = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
 ShowProgress = Annotated[
@@ -102,14 +114,24 @@ def datasets(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: `scanmill check nih-chest-xray --raw /data/nih`")
-def check(dataset: Name, raw: Raw, as_json: AsJson = False) -> None:
+def check(
+    dataset: Name,
+    raw: Raw,
+    table: LabelTable = None,
+    splits: SplitFile = None,
+    allow_missing: AllowMissing = None,
+    as_json: AsJson = False,
+) -> None:
     """Index, parse and the metadata gate only: is this raw release sound? Decodes no image, writes nothing."""
     with errors_as_exit_codes(as_json):
         from expectations.gates import judge
-        from tasks.datasets import find
         from tasks.stages.metadata import check_metadata
+        from tasks.stages.plan import request
 
-        counts, verdict = check_metadata(find(dataset), [str(path) for path in raw], judge)
+        paths = [str(path) for path in raw]
+        file = str(splits) if splits else None
+        wanted = request(dataset, paths, "", stores=STORES, table=table, split_file=file, allow_missing=allow_missing)
+        counts, verdict = check_metadata(wanted, judge)
         if as_json:
             print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
         else:
@@ -127,7 +149,7 @@ def prepare(
     raw: Raw,
     lake: Annotated[Path, typer.Option(help="Folder of the lake; made if missing.")],
     image_size: Annotated[
-        int | None, typer.Option("--size", min=0, help="Longer side in pixels; 0 keeps the published size.")
+        str | None, typer.Option("--size", help="Longer side in pixels, or native: the published files as they are.")
     ] = None,
     encoding: Annotated[str, typer.Option(help="png (lossless) or jpeg.")] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 95,
@@ -136,6 +158,9 @@ def prepare(
         int | None, typer.Option(min=0, help="Worker processes [default: one per core]; 0: none.")
     ] = None,
     dask: Annotated[str | None, typer.Option(help="Scheduler address, such as tcp://host:8786.")] = None,
+    table: LabelTable = None,
+    splits: SplitFile = None,
+    allow_missing: AllowMissing = None,
     allow_gate_failure: Annotated[
         bool, typer.Option(help="Publish although a gate failed; the report says so.")
     ] = False,
@@ -149,16 +174,28 @@ def prepare(
     """
     with errors_as_exit_codes(as_json):
         options = {
-            "size": image_size,
+            "size": _size(image_size),
             "encoding": _one_of(encoding, ("png", "jpeg"), "--encoding"),
             "quality": quality,
             "stores": [_one_of(store.strip(), STORES, "--stores") for store in stores.split(",")],
             "workers": workers,
             "dask": dask,
+            "table": table,
+            "splits": splits and str(splits),
+            "allow_missing": allow_missing,
             "allow_gate_failure": allow_gate_failure,
             "rehash": rehash,
         }
         _prepare(dataset, [str(path) for path in raw], str(lake), options, as_json, progress)
+
+
+def _size(text: str | None) -> int | None:
+    """0 for ``native``, None for the dataset's own."""
+    if text is None or text == "native":
+        return None if text is None else 0
+    if not text.isdecimal():
+        raise ScanmillError(f"--size {text!r} is no size; give the longer side in pixels, such as 224, or native")
+    return int(text)
 
 
 def _one_of(value: str, known: tuple[str, ...], option: str) -> str:
@@ -184,8 +221,8 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 
     if options["rehash"] or not Path(lake, dataset, "latest.json").is_file():
         return None
-    shaping = {name: options[name] for name in ("size", "encoding", "quality", "stores")}
-    wanted = request(dataset, raw, lake, **shaping)
+    shaping = {name: options[name] for name in ("size", "encoding", "quality", "stores", "table", "allow_missing")}
+    wanted = request(dataset, raw, lake, **shaping, split_file=options["splits"])
     release = published_release(wanted, allow_gate_failure=options["allow_gate_failure"])
     return {"release": release, "is_new": False} if release else None
 
@@ -292,6 +329,9 @@ def demo(
             "stores": list(STORES),
             "workers": workers,
             "dask": None,
+            "table": None,
+            "splits": None,
+            "allow_missing": None,
             "allow_gate_failure": False,
             "rehash": False,
         }

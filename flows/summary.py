@@ -45,15 +45,45 @@ def catalogue_text(datasets: Mapping[str, Dataset]) -> str:
     )
 
 
-def check_text(counts: Mapping[str, int], verdict: Verdict) -> str:
+def check_text(counts: Mapping[str, Any], verdict: Verdict) -> str:
     """What ``scanmill check`` found."""
     lines = [
         f"{counts['members']:,} members in {counts['archives']} archives, {counts['images']:,} images, "
         f"{counts['rows']:,} metadata rows",
+        *(f"  {role:<14} {_table(table)}" for role, table in counts["tables"].items()),
+        *_holdings(counts["holds"]),
         *_outcome_lines(verdict),
         f"metadata gate: {'passed' if verdict.passed else 'FAILED'}",
     ]
     return "\n".join(lines)
+
+
+def _table(table: Mapping[str, str]) -> str:
+    return table["name"] + (f" (form {table['form']})" if table["form"] else "")
+
+
+def _holdings(holds: Mapping[str, Any]) -> list[str]:
+    """What the tables hold, to be laid beside the publisher's numbers."""
+    lines = [f"  {'rows':<14} {holds['rows']:,}"]
+    if groups := holds["groups"]:
+        largest = groups["largest"]
+        lines[0] += f" of {groups['count']:,} groups; {groups['of_one']:,} have one, {largest['group_id']} has "
+        lines[0] += f"{largest['rows']:,}"
+    for name in ("sex", "view"):
+        if holds[name]:
+            lines.append(f"  {name:<14} {_counts(holds[name])}")
+    for name, split in holds["splits"].items():
+        groups_text = f" of {split['groups']:,} groups" if split["groups"] else ""
+        labels = {**{label: count for label, count in split["labels"].items() if count}, "none": split["none"]}
+        lines.append(f"  {name:<14} {split['rows']:,}{groups_text}: {_counts(labels)}")
+    if boxes := holds["boxes"]:
+        total = sum(boxes["boxes"].values())
+        lines.append(f"  {'boxes':<14} {total:,} on {boxes['rows']:,} images: {_counts(boxes['boxes'])}")
+    return lines
+
+
+def _counts(values: Mapping[str, int]) -> str:
+    return " · ".join(f"{name} {count:,}" for name, count in values.items())
 
 
 def _outcome_lines(verdict: Verdict) -> list[str]:
@@ -65,7 +95,8 @@ def _outcome_lines(verdict: Verdict) -> list[str]:
 def _outcome_line(outcome: Outcome) -> str:
     count = f"{outcome.failed:,} of {outcome.checked:,}" if outcome.checked > 1 else outcome.observed
     declared = f", {outcome.known_rows:,} declared" if outcome.known_rows is not None else ""
-    examples = f"\n{'':13}{outcome.observed}" if outcome.status == "failed" and outcome.checked > 1 else ""
+    is_telling = outcome.checked > 1 and (outcome.status == "failed" or outcome.remedy)
+    examples = f"\n{'':13}{outcome.observed}" if is_telling else ""
     return f"  {outcome.status:<10} {outcome.code}: {count}{declared}. {outcome.sentence}{examples}"
 
 

@@ -14,20 +14,21 @@ ENTRY_COLUMNS = ["archive", "member", "offset", "table", "row", "sample_id", "st
 def quarantine(refused: pd.DataFrame, extras: pd.DataFrame, written_keys: pd.Series) -> pd.DataFrame:
     """Rows in the form of :data:`tasks.schema.QUARANTINE`, sorted.
 
-    ``refused``: entries with ``stage reason detail`` set. ``extras``: ``table row image`` of boxes and lists; those of
-    an image that is not written are refused with it.
+    ``refused``: entries with ``stage reason detail`` set. ``extras``: ``table row image problem detail`` of boxes and
+    lists; refused are those with a problem, and those of an image that is not written.
     """
     own = refused.reindex(columns=QUARANTINE.names)
     named = refused.dropna(subset="key").drop_duplicates("key")
     reasons = dict(zip(named["key"], named["reason"], strict=True))
-    orphans = extras[~extras["image"].isin(written_keys)].copy()
+    faulty = extras[extras["problem"] != ""].assign(stage="parse").rename(columns={"problem": "reason"})
+    orphans = extras[~extras["image"].isin(written_keys) & (extras["problem"] == "")].copy()
     orphans["stage"] = "parse"
     orphans["reason"] = ["sample-refused" if image in reasons else "row-without-sample" for image in orphans["image"]]
     orphans["detail"] = [
         f"{image} was refused: {reasons[image]}" if image in reasons else f"no metadata row and no image is {image}"
         for image in orphans["image"]
     ]
-    parts = [part for part in (own, orphans.reindex(columns=QUARANTINE.names)) if len(part)]
+    parts = [part.reindex(columns=QUARANTINE.names) for part in (own, faulty, orphans) if len(part)]
     rows = pd.concat(parts, ignore_index=True) if parts else own
     return rows.sort_values(["archive", "member", "offset", "table", "row"], ignore_index=True)
 
@@ -41,7 +42,7 @@ def account(
     ``rows``: the quarantine.
     """
     is_ignored = index["kind"].isin(["ignored", "table"])
-    attached = extras[extras["image"].isin(written["key"])]
+    attached = extras[extras["image"].isin(written["key"]) & (extras["problem"] == "")]
     written_rows = pd.concat([written["table"], attached["table"]]).value_counts()
     quarantined_rows = rows["table"].value_counts()
     accounting = Accounting(

@@ -1,6 +1,6 @@
-"""Reading members of zips and folders, in place and safely.
+"""Reading members of zips, tars and folders, in place and safely.
 
-A zip is never unpacked. A member is named by archive, path and byte offset, so two members of one name stay two.
+An archive is never unpacked. A member is named by archive, path and byte offset, so two members of one name stay two.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from tasks import tarballs
 from tasks.files import digest, read_json, sha256_file, write_json
+from tasks.progress import Meter
 from tasks.schema import UnusableInput
 
 LOOSE = "."
@@ -31,6 +34,9 @@ RATIO_LIMIT = 1000
 
 ENCRYPTED = 0x1
 
+SCANS_AT_ONCE = 2
+"""Tars that are scanned at the same time; a scan inflates twice, and a disk does not like many readers."""
+
 
 class MemberRefused(Exception):
     """One member cannot be read; ``args`` are the stable reason code and the detail."""
@@ -38,13 +44,15 @@ class MemberRefused(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """One container of members: a zip file, or the loose files below the raw folders."""
+    """One container of members: a zip, a tar (gzipped or not), or the loose files below the raw folders."""
 
     name: str
-    """Path of the zip relative to its raw folder, with forward slashes; ``.`` for loose files."""
-    kind: Literal["zip", "folder"]
+    """Path of the zip or tar relative to its raw folder, with forward slashes; ``.`` for loose files."""
+    kind: Literal["zip", "tar", "folder"]
     paths: tuple[str, ...]
-    """The zip file; or the raw folders."""
+    """The zip or tar file; or the raw folders."""
+    seek: str = ""
+    """Where the seek points of a tar are kept, see :func:`tasks.tarballs.scan`; empty keeps none."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,11 @@ class Member:
     archive: str
     name: str
     offset: int
-    """Byte offset of the local header in a zip; 0 for a loose file."""
+    """Byte offset of the local header in a zip, of the header in an unpacked tar; 0 for a loose file."""
     size_bytes: int
     """Uncompressed size."""
     crc32: int
-    """As the zip's directory claims; 0 for a loose file."""
+    """As the zip's directory claims, or as the scan of a tar found; 0 for a loose file."""
     problem: str = ""
     """Stable reason code why it must not be read, or empty."""
     detail: str = ""
@@ -73,16 +81,60 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def loose_files(archive: Archive) -> Iterator[tuple[str, Path]]:
-    """Member name and path of every file of a folder archive that is not a zip."""
+    """Member name and path of every file of a folder archive that is no archive itself."""
     for root in archive.paths:
         for path in walk(Path(root)):
-            if path.suffix.lower() != ".zip":
+            if not is_archive_name(path.name):
                 yield path.relative_to(root).as_posix(), path
 
 
-def list_members(archive: Archive) -> list[Member]:
+def is_archive_name(name: str) -> bool:
+    """Whether a file is taken for an archive; what a Macintosh leaves beside one (``._a.zip``) is not."""
+    return (name.lower().endswith(".zip") or tarballs.is_tar_name(name)) and not name.startswith("._")
+
+
+def remembering(archive: Archive, folder: Path, *, is_trusted: bool) -> Archive:
+    """The archive, a tar with the place in ``folder`` where what a scan finds is kept; not trusted, it is forgotten."""
+    if archive.kind != "tar":
+        return archive
+    seek = str(folder / f"{_fingerprint(Path(archive.paths[0]))}.seek")
+    if not is_trusted:
+        tarballs.forget(seek)
+    return replace(archive, seek=seek)
+
+
+def list_all(archives: Sequence[Archive]) -> list[Member]:
+    """The members of all archives in turn; tars that nothing is remembered of are scanned, two at once."""
+    tick = _tick(archives)
+    with ThreadPoolExecutor(max_workers=SCANS_AT_ONCE) as pool:
+        return [member for members in pool.map(lambda a: list_members(a, tick), archives) for member in members]
+
+
+def _tick(archives: Sequence[Archive]) -> tarballs.Tick:
+    """Counts bytes of all scans together, in MiB."""
+    unknown = [Path(a.paths[0]) for a in archives if a.kind == "tar" and not tarballs.is_remembered(a.seek)]
+    meter = Meter("index", sum(path.stat().st_size for path in unknown) // 2**20, "MiB")
+    counting = threading.Lock()
+    done = 0
+
+    def tick(size_bytes: int) -> None:
+        nonlocal done
+        with counting:
+            before, done = done, done + size_bytes
+            meter.add(done // 2**20 - before // 2**20)
+
+    return tick
+
+
+def list_members(archive: Archive, tick: tarballs.Tick = lambda size: None) -> list[Member]:
     """Every member that is not a directory, in the order of its name, with the reason where one is unsafe to read."""
-    members = _zip_members(archive) if archive.kind == "zip" else _folder_members(archive)
+    match archive.kind:
+        case "zip":
+            members = _zip_members(archive)
+        case "tar":
+            members = _tar_members(archive, tick)
+        case "folder":
+            members = _folder_members(archive)
     return sorted(members, key=lambda member: (member.name, member.offset))
 
 
@@ -103,8 +155,7 @@ def _zip_members(archive: Archive) -> list[Member]:
 
 def _problem(info: zipfile.ZipInfo) -> tuple[str, str]:
     """Reason code and detail for a zip entry that must not be read, or two empty strings."""
-    parts = PurePosixPath(info.filename.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts:
+    if _leaves(info.filename):
         return "unsafe-path", f"the path {info.filename!r} leaves the archive"
     if info.flag_bits & ENCRYPTED:
         return "encrypted-member", "the member is encrypted and this dataset declares no password"
@@ -112,6 +163,36 @@ def _problem(info: zipfile.ZipInfo) -> tuple[str, str]:
         return "unsafe-path", "the member is a symbolic link"
     if info.file_size > MEMBER_LIMIT_BYTES or info.file_size > RATIO_LIMIT * max(info.compress_size, 1024):
         return "oversized-member", f"{info.compress_size} bytes claim to unpack to {info.file_size}"
+    return "", ""
+
+
+def _leaves(name: str) -> bool:
+    parts = PurePosixPath(name.replace("\\", "/"))
+    return parts.is_absolute() or ".." in parts.parts
+
+
+def _tar_members(archive: Archive, tick: tarballs.Tick) -> list[Member]:
+    listing = _scan(archive, tick)
+    return [
+        Member(archive.name, entry.name, entry.offset, entry.size_bytes, entry.crc32, *_tar_problem(entry))
+        for entry in listing.entries
+    ]
+
+
+def _scan(archive: Archive, tick: tarballs.Tick = lambda size: None) -> tarballs.Listing:
+    return tarballs.scan(Path(archive.paths[0]), archive.seek, limit_bytes=MEMBER_LIMIT_BYTES, tick=tick)
+
+
+def _tar_problem(entry: tarballs.Entry) -> tuple[str, str]:
+    """Reason code and detail for a tar entry that must not be read, or two empty strings."""
+    if entry.problem:
+        return entry.problem, entry.detail
+    if _leaves(entry.name):
+        return "unsafe-path", f"the path {entry.name!r} leaves the archive"
+    if entry.kind != "file":
+        return "unsafe-path", {"link": "the member is a link", "special": "the member is no file"}[entry.kind]
+    if entry.size_bytes > MEMBER_LIMIT_BYTES:
+        return "oversized-member", f"the member unpacks to {entry.size_bytes} bytes"
     return "", ""
 
 
@@ -133,14 +214,19 @@ def _opened(
     return opened, {info.header_offset: info for info in opened.infolist()}
 
 
-def read_member(archive: Archive, name: str, offset: int) -> bytes:
-    """The bytes of one member, CRC checked by zip.
+def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> bytes:
+    """The bytes of one member; a zip knows its CRC, that of a tar's member is checked where ``crc32`` gives it.
 
     Raises :class:`MemberRefused` with ``crc-mismatch`` or ``unreadable-member``.
     """
     if archive.kind == "folder":
         return _loose_path(archive, name).read_bytes()
     path = archive.paths[0]
+    if archive.kind == "tar":
+        try:
+            return tarballs.read(path, archive.seek, name, offset, crc32=crc32, limit_bytes=MEMBER_LIMIT_BYTES)
+        except tarballs.Unreadable as error:
+            raise MemberRefused(*error.args) from error
     status = Path(path).stat()
     opened, infos = _opened(path, status.st_ino, status.st_size, status.st_mtime_ns)
     try:
@@ -206,12 +292,14 @@ def _directory_digest(path: Path) -> str:
 def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, str]]:
     """Identity of an archive, and of each loose file.
 
-    Returns the SHA-256 of the zip file and no member hashes; or, for loose files, the digest of all names and hashes,
-    and the SHA-256 of each file by member name.
+    Returns the SHA-256 of the zip or tar file and no member hashes; or, for loose files, the digest of all names and
+    hashes, and the SHA-256 of each file by member name.
     """
     if archive.kind == "zip":
         path = Path(archive.paths[0])
         return memory.hash_all([path])[path], {}
+    if archive.kind == "tar":
+        return _scan(archive).sha256, {}
     files = dict(loose_files(archive))
     hashes = memory.hash_all(files.values())
     by_name = {name: hashes[path] for name, path in files.items()}

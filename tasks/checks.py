@@ -5,14 +5,22 @@ Pure functions of tables. Columns ``check.*`` are added here and nowhere reach t
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from tasks import boxes
 from tasks.schema import Dataset
+
+UNEVEN = 0.25
+"""Relative deviation of a label's share in the smaller carved split from that of all rows which is worth a word."""
+EVEN_FROM = 50
+"""Rows that a label must have; of fewer, chance alone deals more unevenly than that."""
 
 
 def with_metadata_checks(entries: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """Entries with ``check.sample_id`` (null for what is refused anyway), ``check.has_group``, ``check.has_split`` and
-    ``check.group_splits`` (labelled splits that the row's group is in)."""
+    """Entries with ``check.sample_id`` (null for what is refused anyway), ``check.has_group``, ``check.has_split``,
+    ``check.group_splits`` (labelled splits that the row's group is in) and ``check.part`` (which archive of a complete
+    copy holds the image)."""
     has_row = entries["table"].notna()
     is_sound = (entries["image_problem"] == "") & (entries["row_problem"] == "")
     checked = entries.copy()
@@ -20,13 +28,38 @@ def with_metadata_checks(entries: pd.DataFrame, dataset: Dataset) -> pd.DataFram
     checked["check.has_group"] = _yes_no(entries["group_id"].notna() | ~has_row)
     checked["check.has_split"] = _yes_no(entries["split"].isin(dataset.splits) | ~has_row)
     checked["check.group_splits"] = _labelled_splits(entries, "group_id", dataset)
+    checked["check.part"] = _parts(entries["key"], dataset)
+    if dataset.carved:
+        checked["check.uneven_label"] = _uneven_labels(entries, dataset.carved, dataset)
     return checked
+
+
+def _uneven_labels(entries: pd.DataFrame, carved: tuple[str, str], dataset: Dataset) -> pd.Series:
+    """For rows of the carved splits a label of theirs that is spread unevenly over both, in words; else empty."""
+    rows = entries[entries["split"].isin(carved)]
+    is_smaller = rows["split"] == carved[1]
+    words = pd.Series("", index=entries.index)
+    for name in dataset.labels:
+        carriers = rows[f"label.{name}"] == 1
+        share = is_smaller[carriers].mean()
+        if carriers.sum() >= EVEN_FROM and abs(share - is_smaller.mean()) > UNEVEN * is_smaller.mean():
+            words[rows.index[carriers]] = f"{name} ({share:.1%} in {carved[1]}, {is_smaller.mean():.1%} of all)"
+    return words
+
+
+def _parts(keys: pd.Series, dataset: Dataset) -> pd.Series:
+    """Name of the archive of a complete copy that each image belongs to; empty where the dataset declares none."""
+    if not dataset.parts:
+        return pd.Series("", index=keys.index)
+    names, last = zip(*dataset.parts, strict=True)
+    places = np.searchsorted(np.array(last), keys.fillna("").to_numpy(dtype=str))
+    return pd.Series(np.array([*names, f"after {names[-1]}"])[places], index=keys.index)
 
 
 def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Samples with ``check.contrast`` (standard deviation as a share of the grey range), ``check.short_side`` (pixels),
     ``check.has_split``, ``check.group_splits``, ``check.pixel_splits``, ``check.pixel_labels`` (distinct label sets of
-    identical images), ``check.is_repeat`` and ``check.copies_labelled``."""
+    identical images), ``check.is_repeat``, ``check.copies_labelled`` and ``check.boxes_inside``."""
     checked = samples.copy()
     checked["check.contrast"] = samples["intensity_std"] / (2.0 ** samples["bit_depth"] - 1)
     checked["check.short_side"] = samples[["source_width", "source_height"]].min(axis=1)
@@ -37,7 +70,20 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     checked["check.pixel_labels"] = _label_sets(samples, dataset)
     checked["check.is_repeat"] = _yes_no(is_decoded & samples["pixel_sha256"].duplicated())
     checked["check.copies_labelled"] = _yes_no(copies_labelled(samples, dataset))
+    if dataset.has_boxes:
+        checked["check.boxes_inside"] = _boxes_inside(samples)
     return checked
+
+
+def _boxes_inside(samples: pd.DataFrame) -> pd.Series:
+    """``yes`` where all boxes of a decoded image lie in it, ``no`` where one does not, null without box or image."""
+    found = boxes.one_per_row(samples, "boxes")
+    sides = samples.iloc[found["position"]][["source_width", "source_height"]].to_numpy()
+    far = found[["x", "y"]].to_numpy() + found[["w", "h"]].to_numpy()
+    fits = (found[["x", "y"]].to_numpy() >= 0).all(axis=1) & (far <= sides).all(axis=1)
+    each = pd.Series(fits).groupby(found["position"].to_numpy()).all().map({True: "yes", False: "no"})
+    inside = pd.Series(each.reindex(range(len(samples))).to_numpy(), index=samples.index, dtype=object)
+    return inside.where(samples["source_width"].notna(), None)
 
 
 def copies_labelled(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:

@@ -41,7 +41,8 @@ SCHEMA = pa.schema(
         ("image", pa.binary()),
     ]
 )
-"""``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null."""
+"""``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null. ``image`` is
+also null where the published bytes are stored as they are: they stay in raw until assembly copies them."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,12 @@ def plan_chunks(
         "libraries": library_versions(),
     }
     chunks = []
-    for part in _cut(members):
+    # A tar is read forwards, in the order in which its members lie; what it inflates to reach one is not lost.
+    in_order = sorted(members, key=lambda member: member.offset) if archive.kind == "tar" else members
+    for part in _cut(in_order):
         names = [(m.name, m.offset, m.size_bytes, member_hashes.get(m.name, "")) for m in part]
         # Loose files are identified one by one: adding one must not redo the chunks of the others.
-        source = {"name": archive.name, "identity": identity if archive.kind == "zip" else "", "members": names}
+        source = {"name": archive.name, "identity": "" if archive.kind == "folder" else identity, "members": names}
         chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules))
     return chunks
 
@@ -159,7 +162,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
     try:
-        data = read_member(chunk.archive, member.name, member.offset)
+        data = read_member(chunk.archive, member.name, member.offset, member.crc32)
     except MemberRefused as refusal:
         return _refusal(member, member.size_bytes, None, *refusal.args)
     try:
@@ -172,7 +175,7 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
         "detail": "",
         **converted.facts,
         "histogram": converted.histogram,
-        "image": converted.encoded,
+        "image": None if converted.is_original else converted.encoded,
     }
 
 

@@ -35,7 +35,8 @@ def source_digest(*patterns: str) -> str:
 
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
-    return source_digest("tasks/archives.py", "tasks/images.py", "tasks/chunks.py", "tasks/schema.py")
+    modules = ("archives", "tarballs", "images", "chunks", "schema")
+    return source_digest(*(f"tasks/{name}.py" for name in modules))
 
 
 def release_version() -> str:

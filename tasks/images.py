@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.schema import ImageRules, Transform
+from tasks.schema import Encoding, ImageRules, Transform
 
 cv2.setNumThreads(1)  # one image per process at a time: Dask's workers are the parallelism
 Image.MAX_IMAGE_PIXELS = 100_000_000  # the largest film of the five datasets has 18 million
@@ -27,6 +28,11 @@ JPEG_QUALITY = 95
 """Where none is given."""
 HISTOGRAM_BINS = 64
 """Bins over the full range of the bit depth, kept per image for the report."""
+
+SIGNATURES: Mapping[Encoding, bytes] = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
+"""First bytes of a file (PNG 3rd edition, 5.2; ITU-T T.81, B.1.1.3)."""
+KEPT = "original bytes"
+"""The transform of an image that is stored as it was published."""
 
 Pixels = npt.NDArray[Any]
 """(height, width) or (height, width, 3), uint8 or uint16."""
@@ -41,6 +47,8 @@ class Converted:
     """One image, encoded, with its facts."""
 
     encoded: bytes
+    is_original: bool
+    """Whether these are the published bytes, untouched."""
     histogram: list[int]
     """64 pixel counts over the full range of the bit depth, at published size, channels added up."""
     facts: dict[str, Any]
@@ -50,16 +58,20 @@ class Converted:
 def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
     """Turn one published image file into the stored form.
 
+    At native size a file that needs no step and is in the wanted format is kept byte for byte.
+
     Raises :class:`ImageRefused` with one of ``empty-file``, ``not-an-image``, ``truncated-image``,
     ``undecodable-image``, ``oversized-image``, ``unsupported-mode``, ``alpha-channel``, ``bit-depth``.
     """
     mode, published, steps = decode(data, drops_alpha=rules.drops_alpha)
     histogram, intensity = _intensities(published)
     stored, reduced = _reduce(published, transform.size)
-    encoded = _encode(stored, transform)
+    is_kept = transform.size is None and not steps and data.startswith(SIGNATURES[transform.encoding])
+    encoded = data if is_kept else _encode(stored, transform)
+    source_sha256 = hashlib.sha256(data).hexdigest()
     facts = {
         "source_bytes": len(data),
-        "source_sha256": hashlib.sha256(data).hexdigest(),
+        "source_sha256": source_sha256,
         "source_mode": mode,
         "source_width": published.shape[1],
         "source_height": published.shape[0],
@@ -69,11 +81,11 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
         "bit_depth": stored.dtype.itemsize * 8,
         "pixel_sha256": pixel_hash(published),
         "image_bytes": len(encoded),
-        "image_sha256": hashlib.sha256(encoded).hexdigest(),
-        "transform": "; ".join([*steps, *reduced, transform.encoding]),
+        "image_sha256": source_sha256 if is_kept else hashlib.sha256(encoded).hexdigest(),
+        "transform": KEPT if is_kept else "; ".join([*steps, *reduced, transform.encoding]),
         **intensity,
     }
-    return Converted(encoded, histogram, facts)
+    return Converted(encoded, is_kept, histogram, facts)
 
 
 def decode(data: bytes, *, drops_alpha: bool = False) -> tuple[str, Pixels, list[str]]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
+from operator import attrgetter
 
 import pandas as pd
 import pyarrow as pa
 
 from tasks.archives import Member
-from tasks.schema import BOX, CANONICAL, Dataset, MemberRule, Parsed, Table, UnusableInput
+from tasks.schema import BOX, CANONICAL, Dataset, MemberRule, Parsed, Table, meta_type
+from tasks.tarballs import DAMAGES
 
 JUNK = MemberRule("ignored", r"(?:^|/)(?:\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]*)$|(?:^|/)__MACOSX/", "junk")
 """What operating systems leave in archives; ignored in every dataset."""
+
+DOUBLED = r"(?P<before>^|/)(?P<folder>[^/]+)/(?P=folder)/"
+"""A folder that lies in a folder of its own name."""
 
 SAFE = re.compile(r"[A-Za-z0-9_]")
 
@@ -49,45 +54,40 @@ def index_members(members: Sequence[Member], dataset: Dataset) -> pd.DataFrame:
 
     ``kind`` is image, table, ignored or unexpected.
     """
-    columns = ["archive", "name", "offset", "size_bytes", "crc32", "problem", "detail"]
-    frame = pd.DataFrame([asdict(member) for member in members], columns=columns).rename(columns={"name": "member"})
-    kinds = [_classify(name, dataset) for name in frame["member"]]
+    names = [field.name for field in fields(Member)]
+    frame = pd.DataFrame(list(map(attrgetter(*names), members)), columns=names).rename(columns={"name": "member"})
+    kinds = [_classify(member.name, dataset, is_break=member.problem in DAMAGES) for member in members]
     frame[["kind", "key", "role", "reason"]] = pd.DataFrame(
         kinds, columns=["kind", "key", "role", "reason"], index=frame.index, dtype=str
     )
     return frame
 
 
-def _classify(name: str, dataset: Dataset) -> tuple[str, str, str, str]:
+def _classify(name: str, dataset: Dataset, *, is_break: bool) -> tuple[str, str, str, str]:
+    """``is_break``: the member carries the damage of its archive, and must not be ignored with it."""
     for rule in (JUNK, *dataset.members):
-        if match := re.search(rule.pattern, name):
+        if (match := re.search(rule.pattern, name)) and not (is_break and rule.kind == "ignored"):
             key = match["key"] if rule.kind == "image" else ""
             return rule.kind, key, rule.role, rule.reason
     return "unexpected", "", "", "unexpected-member"
 
 
-def choose_tables(index: pd.DataFrame, dataset: Dataset) -> dict[str, tuple[str, str, int]]:
-    """Role to (archive, member, offset) of each metadata table.
+def set_nested_copies_aside(index: pd.DataFrame) -> pd.DataFrame:
+    """Ignore ``a/a/x`` where ``a/x`` has the same bytes: zips made of a folder that held its own copy.
 
-    Raises :class:`UnusableInput` for a required table that is missing and for a role with two candidates.
+    Kaggle's sample of NIH ChestX-ray14 has come so: ``sample/sample/images`` beside ``sample/images``.
     """
-    chosen = {}
-    for rule in dataset.tables:
-        found = index[(index["kind"] == "table") & (index["role"] == rule.role)]
-        if len(found) > 1:
-            places = ", ".join(f"{r.archive}/{r.member}" for r in found.itertuples())
-            raise UnusableInput(f"{len(found)} tables could be the {rule.role} table: {places}; leave only one of them")
-        if len(found) == 0 and rule.is_required:
-            pattern = next(m.pattern for m in dataset.members if m.role == rule.role)
-            raise UnusableInput(
-                f"the {rule.role} table of {dataset.name} is missing: no member matches {pattern}. "
-                f"Is the raw path right?"
-            )
-        for row in found.itertuples():
-            if row.problem:
-                raise UnusableInput(f"the {rule.role} table {row.archive}/{row.member}: {row.detail}")
-            chosen[rule.role] = (str(row.archive), str(row.member), int(row.offset))  # type: ignore[arg-type]
-    return chosen
+    nested = index[(index["crc32"] != 0) & index["kind"].isin(["image", "table"]) & (index["problem"] == "")]
+    nested = nested[[re.search(DOUBLED, member) is not None for member in nested["member"]]]
+    if nested.empty:
+        return index
+    facts = ["archive", "size_bytes", "crc32"]
+    plain = nested.assign(
+        member=nested["member"].str.replace(DOUBLED, r"\g<before>\g<folder>/", n=1, regex=True), place=nested.index
+    )
+    copies = plain.merge(index[["member", *facts]], on=["member", *facts])["place"]
+    index.loc[copies, ["kind", "reason"]] = ["ignored", "nested-copy"]
+    return index
 
 
 def join(index: pd.DataFrame, parsed: Parsed, tables: Mapping[str, Table], dataset: Dataset) -> pd.DataFrame:
@@ -116,7 +116,8 @@ def _members_by_key(index: pd.DataFrame) -> pd.DataFrame:
     )
     is_unexpected = (images["kind"] == "unexpected") & (images["image_problem"] == "")
     images.loc[is_unexpected, "image_problem"] = "unexpected-member"
-    images.loc[is_unexpected, "problem_detail"] = "no rule of this dataset says what this member is"
+    is_unexplained = is_unexpected & (images["problem_detail"] == "")
+    images.loc[is_unexplained, "problem_detail"] = "no rule of this dataset says what this member is"
     # A member without key is its own entry; NUL cannot occur in a key.
     alone = images["kind"] == "unexpected"
     images.loc[alone, "key"] = "\0" + images.loc[alone, "archive"] + "\0" + images.loc[alone, "member"]
@@ -154,7 +155,10 @@ def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Datas
     schema = entry_schema(dataset, meta_columns(entries.columns), check_columns(entries))
     entries = entries.sort_values(["archive", "member", "offset", "table", "row"], ignore_index=True)
     entries["entry"] = range(len(entries))
-    return entries.reindex(columns=schema.names)
+    complete = entries.reindex(columns=schema.names)
+    if dataset.has_boxes:  # with no box at all pandas takes the column for numbers
+        complete["boxes"] = complete["boxes"].astype(object).where(complete["boxes"].notna(), None)
+    return complete
 
 
 def meta_columns(columns: Iterable[str]) -> tuple[str, ...]:
@@ -187,5 +191,5 @@ def entry_schema(dataset: Dataset, meta: tuple[str, ...], checks: tuple[str, ...
     own += [(f"target.{name}", pa.float64()) for name in dataset.targets]
     if dataset.has_boxes:
         own.append(("boxes", pa.list_(BOX)))
-    own += [(f"meta.{name}", pa.string()) for name in meta]
+    own += [(f"meta.{name}", meta_type(dataset, name)) for name in meta]
     return pa.schema([*own, *((name, pa.string()) for name in checks)])

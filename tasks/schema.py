@@ -5,8 +5,8 @@ This module knows no framework, no file system and no dataset. Everything may im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -68,7 +68,21 @@ class MemberRule:
     reason: str
     """Why it is not an image (stable code of the accounting), or ``image``."""
     role: str = ""
-    """For a table: the name by which ``parse`` asks for it."""
+    """For a table: the name by which ``parse`` asks for it; empty where the table's header tells."""
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """One published layout of a table, told from the others by its header alone, whatever the file is called."""
+
+    name: str
+    """Short name, as ``--table`` takes it."""
+    columns: tuple[str, ...] = ()
+    """Column names that this form has beyond those of its rule."""
+    trailing_cells: int | None = None
+    """Empty cells at the end of the header; None where they tell nothing."""
+    rows: int | None = None
+    """Data rows of a complete table."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,10 @@ class TableRule:
     """Column names that must be there, verbatim; for a list without header, the single name given to its lines."""
     has_header: bool = True
     is_required: bool = True
+    forms: tuple[TableForm, ...] = ()
+    """In order of preference where several are there: the newest whole table first, tables of a part last."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Column names seen in copies, to the publisher's own."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +109,8 @@ class Table:
     """``archive/member``, for messages and quarantine."""
     rows: pd.DataFrame
     """dtype str, empty cells ``""``; the index is the 1-based number of the data row (header not counted)."""
+    form: str = ""
+    """Name of the :class:`TableForm` that the header has, where the rule declares any."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,8 @@ class Parsed:
     ``check.<name>`` (text) are for the gates' eyes only and do not reach the sample table.
 
     ``extras``: rows of further tables (boxes, split lists) that belong to an image: ``table``, ``row``, ``image``.
-    They are accounted for with the sample they describe.
+    They are accounted for with the sample they describe; where ``problem`` (a reason code) is given, the row is refused
+    for that, with ``detail``.
     """
 
     rows: pd.DataFrame
@@ -123,6 +144,17 @@ class Known:
     """One sentence that a clinician understands."""
     source: str
     """Where the number comes from."""
+    forms: tuple[str, ...] = ()
+    """Forms of the tables that it is true of; empty for all."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A typed reading of something published that is neither canonical nor a label: ``meta.<name>``."""
+
+    kind: Literal["int", "float", "text"]
+    description: str
+    """What it is, with its unit."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +202,32 @@ class Dataset:
     """What must not cross labelled splits: the patient, or (no patient id published) identical decoded pixels."""
     split: Callable[[pd.DataFrame], pd.Series] | None = None
     """Fills ``split`` where ``parse`` left it null, from ``group_id`` and labels; stable when rows are added."""
+    carved: tuple[str, str] | None = None
+    """The two splits that we deal out of one of the publisher's, the larger first; labels should be spread evenly."""
     image: ImageRules = ImageRules()
     samples: int | None = None
     """Number of samples in a complete copy."""
     targets: Mapping[str, str] = field(default_factory=dict)
     """Target name to unit; the column is ``target.<name>``."""
     has_boxes: bool = False
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    """Typed columns ``meta.<name>`` beside the publisher's own, which stay text."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """Archives of a complete copy, in order, each with the key of its last image: they tell what is missing."""
     expectations: tuple[Mapping[str, Any], ...] = ()
     """Expectations beyond the common ones, as plain mappings (see ``expectations/common.py``)."""
     known: tuple[Known, ...] = ()
     tolerance: float = 0.01
     """Largest share of rows that one error-severity expectation may send to quarantine before the gate fails."""
+    allow_missing: float | None = None
+    """Largest share of metadata rows without image; None is ``tolerance``."""
+
+    def judged_by(self, forms: Collection[str]) -> Dataset:
+        """The declaration as it holds for tables of these forms: their known defects, their number of samples."""
+        known_forms = [form for rule in self.tables for form in rule.forms if form.name in forms]
+        rows = [form.rows for form in known_forms if form.rows is not None]
+        known = tuple(k for k in self.known if not k.forms or set(k.forms) & set(forms))
+        return replace(self, known=known, samples=rows[0] if rows else self.samples)
 
 
 @dataclass(frozen=True)
@@ -217,9 +264,12 @@ class Outcome:
     """passed: nothing failed · tolerated: failing rows were set aside, within the tolerance · known: as declared ·
     warned: worth a look, blocks nothing · failed: the gate says no."""
     observed: str = ""
-    """What was seen, where the expectation is not about rows (a count, a set of columns), or up to five examples."""
+    """What was seen where the expectation is not about rows (a count, a set of columns), else counts of failing rows by
+    where they belong, or up to five examples."""
     known_rows: int | None = None
     source: str = ""
+    remedy: str = ""
+    """What a user can do about it where the gate says no."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +348,7 @@ class Accounting:
 BOX = pa.struct(
     [("label", pa.string()), ("x", pa.float64()), ("y", pa.float64()), ("w", pa.float64()), ("h", pa.float64())]
 )
-"""One box: top-left corner and extent in pixels of the published image."""
+"""One box: top-left corner and extent, in pixels of the published (``boxes``) or stored image (``boxes_scaled``)."""
 
 CANONICAL: tuple[tuple[str, pa.DataType], ...] = (
     ("sample_id", pa.string()),
@@ -354,6 +404,14 @@ QUARANTINE = pa.schema(
 ``row`` set), or per refused pair of both."""
 
 
+FIELD_TYPES = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+
+
+def meta_type(dataset: Dataset, name: str) -> pa.DataType:
+    """Type of a column ``meta.<name>``: text as published, unless the dataset declares a field of that name."""
+    return FIELD_TYPES[dataset.fields[name].kind] if name in dataset.fields else pa.string()
+
+
 def sample_schema(dataset: Dataset, meta: tuple[str, ...], *, is_placed: bool = True) -> pa.Schema:
     """Schema of the sample table of one dataset; ``meta`` are the publisher's columns without their prefix.
 
@@ -364,8 +422,8 @@ def sample_schema(dataset: Dataset, meta: tuple[str, ...], *, is_placed: bool = 
     columns += [(f"label.{name}", pa.int8()) for name in dataset.labels]
     columns += [(f"target.{name}", pa.float64()) for name in dataset.targets]
     if dataset.has_boxes:
-        columns.append(("boxes", pa.list_(BOX)))
-    columns += [(f"meta.{name}", pa.string()) for name in meta]
+        columns += [("boxes", pa.list_(BOX)), ("boxes_scaled", pa.list_(BOX))]
+    columns += [(f"meta.{name}", meta_type(dataset, name)) for name in meta]
     columns += IMAGE_COLUMNS
     if is_placed:
         columns += [("shard", pa.string()), ("row", pa.int32()), ("tar_offset", pa.int64())]

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +23,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import distrusting
 from tasks.code_version import library_versions
 from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
-from tasks.schema import FORMAT_VERSION, Store
+from tasks.schema import FORMAT_VERSION, Store, UnusableInput
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
@@ -33,8 +35,9 @@ SHARD_BYTES = 60 * 2**20
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """What Hugging Face ``Image`` features are on disk."""
-PLACES = ("chunk", "chunk_row")
-"""Columns of the plan that say where an encoded image waits; they do not reach the stores."""
+PLACES = ("chunk", "chunk_row", "offset")
+"""Columns of the plan that say where an encoded image waits (``offset``: in its archive, for one that is stored as
+published); they do not reach the stores."""
 
 
 MARKERS = "shards"
@@ -99,7 +102,15 @@ def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
 
 
 def assemble_shard(
-    shard: Shard, *, plan: str, chunks: str, staging: str, markers: str, earlier: str, stores: tuple[Store, ...]
+    shard: Shard,
+    *,
+    archives: tuple[Archive, ...],
+    plan: str,
+    chunks: str,
+    staging: str,
+    markers: str,
+    earlier: str,
+    stores: tuple[Store, ...],
 ) -> None:
     """Write one shard in every store, on a Dask worker; its marker, written last, holds hashes and tar offsets.
 
@@ -111,7 +122,9 @@ def assemble_shard(
     rows = pq.ParquetFile(plan).read_row_group(shard.position)
     content = content_digest(rows, shard.extension)
     linked = _link(shard, read_json(Path(earlier)).get(content, {}), Path(staging), stores)
-    written = {**linked, **_write(shard, rows, Path(chunks), Path(staging), [s for s in stores if s not in linked])}
+    missing = [store for store in stores if store not in linked]
+    images = read_images(rows, Path(chunks), archives) if missing else []
+    written = {**linked, **_write(shard, rows, images, Path(staging), missing)}
     tar_offsets = _offsets(Path(staging, shard.path("webdataset"))) if "webdataset" in stores else []
     write_json(
         marker,
@@ -159,10 +172,7 @@ def _link(shard: Shard, found: dict[str, Any], staging: Path, stores: tuple[Stor
     return linked
 
 
-def _write(shard: Shard, rows: pa.Table, chunks: Path, staging: Path, stores: list[Store]) -> dict[str, Any]:
-    if not stores:
-        return {}
-    images = read_images(rows, chunks)
+def _write(shard: Shard, rows: pa.Table, images: list[bytes], staging: Path, stores: list[Store]) -> dict[str, Any]:
     plain = rows.drop_columns(list(PLACES))
     encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
     written: dict[str, Any] = {}
@@ -174,30 +184,57 @@ def _write(shard: Shard, rows: pa.Table, chunks: Path, staging: Path, stores: li
     return written
 
 
-def read_images(rows: pa.Table, chunks: Path) -> list[bytes]:
-    """Encoded images in the order of the rows, each checked against the hash that conversion took."""
-    names, numbers, hashes = (rows[name].to_pylist() for name in (*PLACES, "image_sha256"))
+def read_images(rows: pa.Table, chunks: Path, archives: Sequence[Archive]) -> list[bytes]:
+    """Encoded images in the order of the rows, each checked against the hash that conversion took.
+
+    Those that are stored as they were published come from their archives. Raises :class:`tasks.schema.UnusableInput`
+    where a chunk is damaged, or an archive is no longer what was converted.
+    """
+    places = rows.select(["chunk", "chunk_row", "image_sha256"]).to_pylist()
     wanted: dict[str, list[int]] = {}
-    for name, number in zip(names, numbers, strict=True):
-        wanted.setdefault(name, []).append(number)
+    for place in places:
+        wanted.setdefault(place["chunk"], []).append(place["chunk_row"])
     found = {}
     for name, needed in wanted.items():
         with distrusting(chunks / name):
             found[name] = _chunk_images(chunks / name, needed)
-    images = []
-    for name, number, sha256 in zip(names, numbers, hashes, strict=True):
-        image = found[name][number]
-        with distrusting(chunks / name):
-            if hashlib.sha256(image).hexdigest() != sha256:
-                raise pa.ArrowInvalid(f"row {number} has other bytes than were converted")
-        images.append(image)
-    return images
+    images = [found[place["chunk"]][place["chunk_row"]] for place in places]
+    for place, image in zip(places, images, strict=True):
+        with distrusting(chunks / place["chunk"]):
+            if image is not None and hashlib.sha256(image).hexdigest() != place["image_sha256"]:
+                raise pa.ArrowInvalid(f"row {place['chunk_row']} has other bytes than were converted")
+    kept = [position for position, image in enumerate(images) if image is None]
+    originals = dict(zip(kept, _originals(rows.take(pa.array(kept, pa.int64())), archives), strict=True))
+    return [originals[position] if image is None else image for position, image in enumerate(images)]
 
 
-def _chunk_images(path: Path, rows: list[int]) -> dict[int, bytes]:
-    """Row number to encoded image, reading only the row groups that hold the rows."""
-    opened = pq.ParquetFile(path)
+def _originals(rows: pa.Table, archives: Sequence[Archive]) -> list[bytes]:
+    """Published bytes in the order of the rows, read in the order in which the archives hold them."""
+    by_name = {archive.name: archive for archive in archives}
+    places = rows.select(["archive", "member", "offset", "image_sha256"]).to_pylist()
     found: dict[int, bytes] = {}
+    for position in sorted(range(len(places)), key=lambda p: (places[p]["archive"], places[p]["offset"])):
+        place = places[position]
+        try:
+            found[position] = read_member(by_name[place["archive"]], place["member"], place["offset"])
+        except (MemberRefused, FileNotFoundError) as error:
+            raise UnusableInput(_changed(place, str(error))) from error
+        if hashlib.sha256(found[position]).hexdigest() != place["image_sha256"]:
+            raise UnusableInput(_changed(place, "other bytes"))
+    return [found[position] for position in range(len(places))]
+
+
+def _changed(place: Mapping[str, Any], how: str) -> str:
+    return (
+        f"{place['archive']}/{place['member']} changed in raw while the release was made ({how}): "
+        f"run the same command again, and leave raw alone meanwhile"
+    )
+
+
+def _chunk_images(path: Path, rows: list[int]) -> dict[int, bytes | None]:
+    """Row number to encoded image (None: stored as published), reading only the row groups that hold the rows."""
+    opened = pq.ParquetFile(path)
+    found: dict[int, bytes | None] = {}
     start = 0
     needed = set(rows)
     for group in range(opened.num_row_groups):

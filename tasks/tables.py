@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 
-from tasks.schema import Table, TableRule, UnusableInput
+from tasks.schema import Table, TableForm, TableRule, UnusableInput
 
 
 def read_table(rule: TableRule, name: str, data: bytes) -> Table:
@@ -18,13 +19,62 @@ def read_table(rule: TableRule, name: str, data: bytes) -> Table:
     """
     text = _decode(name, data)
     rows = _split_list(rule, text) if not rule.has_header else _split_csv(name, text)
+    rows = rows.rename(columns=dict(rule.aliases))
     missing = [column for column in rule.columns if column not in rows.columns]
     if missing:
         raise UnusableInput(
-            f"{name} has no column {_quoted(missing)}; it has {_quoted(list(rows.columns))}. Was it renamed, or is "
+            f"{name} has no column {quoted(missing)}; it has {quoted(list(rows.columns))}. Was it renamed, or is "
             f"this another release of the table?"
         )
-    return Table(rule.role, name, rows)
+    form = form_of(rule, header_of(data)) if rule.forms else None
+    return Table(rule.role, name, rows, form.name if form else "")
+
+
+def header_of(data: bytes) -> list[str]:
+    """Cells of the first line, stripped, empty ones at the end included; of no use for what is no text."""
+    first = data[: 64 * 1024].decode("utf-8-sig", "replace").splitlines()[:1]
+    return [cell.strip() for cell in next(csv.reader(first), [])]
+
+
+def recognise(rules: Sequence[TableRule], header: Sequence[str]) -> TableRule | None:
+    """The rule of the table that has this header, or None."""
+    return next((rule for rule in rules if rule.has_header and _has_columns(rule, header)), None)
+
+
+def form_of(rule: TableRule, header: Sequence[str]) -> TableForm | None:
+    """The form of ``rule`` that this header has; of several that fit, the one that asks for most."""
+    names = _names(rule, header)
+    trailing = len(header) - len(names)
+    fitting = [
+        form
+        for form in rule.forms
+        if set(form.columns) <= set(names) and form.trailing_cells in (None, min(trailing, 1))
+    ]
+    return max(fitting, key=lambda form: len(form.columns), default=None)
+
+
+def why_not(rules: Sequence[TableRule], name: str, header: Sequence[str]) -> str:
+    """What a table lacks to be the one it resembles most."""
+    missing = {
+        rule.role: [column for column in rule.columns if column not in _names(rule, header)]
+        for rule in rules
+        if rule.has_header
+    }
+    role, columns = min(missing.items(), key=lambda item: len(item[1]))
+    has = quoted([cell for cell in header if cell])
+    return f"{name} is not the {role} table: it has no column {quoted(columns)}; it has {has}. Was it renamed?"
+
+
+def _has_columns(rule: TableRule, header: Sequence[str]) -> bool:
+    return set(rule.columns) <= set(_names(rule, header)) and (not rule.forms or form_of(rule, header) is not None)
+
+
+def _names(rule: TableRule, header: Sequence[str]) -> list[str]:
+    """Column names of a header under the publisher's own spelling; empty cells at its end left out."""
+    names = [rule.aliases.get(cell, cell) for cell in header]
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def _decode(name: str, data: bytes) -> str:
@@ -56,5 +106,6 @@ def _split_csv(name: str, text: str) -> pd.DataFrame:
     return pd.DataFrame(rows, index=numbers, columns=header, dtype=str)
 
 
-def _quoted(names: list[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
+    """Names for an error text."""
     return ", ".join(f"'{name}'" for name in names) or "none"

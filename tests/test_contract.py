@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tasks.archives import Archive
 from tasks.datasets import catalogue
 from tasks.files import sha256_file
 from tasks.samples import escape_key, unescape_key
-from tasks.schema import CANONICAL, IMAGE_COLUMNS, QUARANTINE, Dataset
-from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_bytes, plan_shards
+from tasks.schema import CANONICAL, IMAGE_COLUMNS, QUARANTINE, Dataset, UnusableInput
+from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_bytes, plan_shards, read_images
 from tests.conftest import Prepare
 from tests.fakes import damage
 from tests.fakes.mammography_density import ARCHIVE, ROOT
@@ -77,7 +78,7 @@ def test_the_sample_table_has_the_declared_columns_in_order(dataset: Dataset, re
     schema = pq.read_schema(release / "samples.parquet")
     canonical = [name for name, _ in CANONICAL]
     labels = [f"label.{name}" for name in dataset.labels] + [f"target.{name}" for name in dataset.targets]
-    boxes = ["boxes"] if dataset.has_boxes else []
+    boxes = ["boxes", "boxes_scaled"] if dataset.has_boxes else []
     meta = [name for name in schema.names if name.startswith("meta.")]
     images = [name for name, _ in IMAGE_COLUMNS]
     assert schema.names == [*canonical, *labels, *boxes, *meta, *images, "shard", "row", "tar_offset"]
@@ -192,6 +193,7 @@ def test_the_lake_has_the_layout_of_the_contract_and_nothing_else(
     }
     expected = {"manifest.json", "samples.parquet", "quarantine.parquet", "croissant.json", "README.md"}
     expected |= {"quality/index.html", "quality/report.json", "quality/run.json"}
+    expected |= {"boxes.coco.json"} if dataset.has_boxes else set()
     for shard in samples["shard"].unique():
         split, number = shard.split("/")
         assert re.fullmatch(r"\d{6}", number)
@@ -243,22 +245,31 @@ def test_the_sample_table_points_at_the_right_bytes_in_both_stores(
             assert hashlib.sha256(image).hexdigest() == sample["image_sha256"]
 
 
+def images_of(release: Path) -> dict[str, bytes]:
+    """Stored image by sample id."""
+    return {
+        row["sample_id"]: row["image"]["bytes"]
+        for path in release.glob("parquet/*/*.parquet")
+        for row in pq.read_table(path, columns=["sample_id", "image"]).to_pylist()
+    }
+
+
+def grey(data: bytes) -> np.ndarray[Any, Any]:
+    """Pixels as Pillow reads them, of several channels the first."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    return pixels if pixels.ndim == 2 else pixels[..., 0]
+
+
 def test_stored_pixels_are_those_that_pillow_reads_from_the_published_file(
     release: Path, raw: Path, samples: pd.DataFrame
 ) -> None:
     same_size = samples[samples["width"] == samples["source_width"]]
     assert len(same_size) == len(samples)
-    stored = {
-        row["sample_id"]: row["image"]["bytes"]
-        for path in release.glob("parquet/*/*.parquet")
-        for row in pq.read_table(path, columns=["sample_id", "image"]).to_pylist()
-    }
+    stored = images_of(release)
     for sample in same_size.to_dict("records"):
         data = original(raw, sample)
         assert sample["source_sha256"] == hashlib.sha256(data).hexdigest()
-        published = np.asarray(Image.open(io.BytesIO(data)))
-        expected = published if published.ndim == 2 else published[..., 0]
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored[sample["sample_id"]]))), expected)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored[sample["sample_id"]]))), grey(data))
 
 
 def test_every_parquet_shard_is_one_row_group_within_the_limit(release: Path) -> None:
@@ -337,6 +348,45 @@ def test_another_parameter_is_another_release_and_the_first_one_stays(
     image = pq.read_table(min(second.glob("parquet/*/*.parquet")))["image"][0].as_py()
     assert image["path"].endswith(".jpg")
     assert Image.open(io.BytesIO(image["bytes"])).format == "JPEG"
+
+
+def test_native_keeps_the_published_bytes_and_re_encodes_only_what_must_change(
+    prepare: Prepare, fakes: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = "nih-chest-xray"
+    outcome = prepare(name, fakes(name), tmp_path, size=0)
+    release = tmp_path / name / "releases" / outcome["release"]
+    samples = pd.read_parquet(release / "samples.parquet")
+    stored = images_of(release)
+    is_kept = samples["transform"] == "original bytes"
+    assert set(samples.loc[~is_kept, "transform"]) == {"opaque alpha dropped; equal channels to grey; png"}
+    assert (~is_kept).sum() == 1
+    for sample in samples.to_dict("records"):
+        data = original(fakes(name), sample)
+        assert (stored[sample["sample_id"]] == data) == (sample["transform"] == "original bytes")
+        assert np.array_equal(grey(stored[sample["sample_id"]]), grey(data))
+    chunks = [
+        pq.read_table(path, columns=["reason", "image"]) for path in (tmp_path / name / "chunks").glob("*.parquet")
+    ]
+    held = sum(table["image"].null_count for table in chunks)
+    assert held == sum(table.num_rows for table in chunks) - 1  # the one that was re-encoded; no third copy of the rest
+    again = prepare(name, fakes(name), tmp_path / "two", size=0, workers=2)
+    assert files_of(tmp_path / "two" / name / "releases" / again["release"]) == files_of(release)
+
+
+def test_native_notices_raw_that_changes_under_it(fakes: Callable[[str], Path], tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("images/x.png", b"published")
+    place = {"archive": ["a.zip"], "member": ["images/x.png"], "offset": [0], "chunk": ["c"], "chunk_row": [0]}
+    pq.write_table(pa.table({"image": pa.array([None], pa.binary())}), tmp_path / "c")
+    rows = pa.table({**place, "image_sha256": [hashlib.sha256(b"published").hexdigest()]})
+    source = [Archive("a.zip", "zip", (str(archive),))]
+    assert read_images(rows, tmp_path, source) == [b"published"]
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("images/x.png", b"something else")
+    with pytest.raises(UnusableInput, match=r"a.zip/images/x.png changed in raw"):
+        read_images(rows, tmp_path, source)
 
 
 def test_a_new_archive_converts_only_itself_and_shares_the_shards_of_the_others(

@@ -173,7 +173,7 @@ UNUSABLE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["Training_set.csv", "encrypted"],
     ),
     "two tables of one role": (
-        lambda raw: damage.add_member(raw / ARCHIVE, "again/Training_set.csv", TRAINING),
+        lambda raw: damage.add_member(raw / ARCHIVE, "again/Training_set.csv", TRAINING.replace("Training", "Testing")),
         ["Training_set.csv", "again/Training_set.csv"],
     ),
     "a broken zip": (lambda raw: damage.corrupt_zip(raw / ARCHIVE), [ARCHIVE, "not a readable zip"]),

@@ -73,8 +73,8 @@ def spread(length: int, count: int) -> list[int]:
     return sorted({int(p) for p in np.linspace(0, length - 1, min(length, count)).round()}) if length else []
 
 
-def thumbnail(encoded: bytes | None) -> str | None:
-    """A JPEG data URI of at most 184 pixels a side; None where the bytes are no picture that can be shown."""
+def thumbnail(encoded: bytes | None, longer_side: int = TILE_PIXELS) -> str | None:
+    """A JPEG data URI of at most so many pixels a side; None where the bytes are no picture that can be shown."""
     if not encoded:
         return None
     try:
@@ -84,7 +84,7 @@ def thumbnail(encoded: bytes | None) -> str | None:
                 if picture.width * picture.height > LARGEST_PIXELS:
                     return None
                 small = _eight_bit(picture)
-        small.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.BOX, reducing_gap=None)
+        small.thumbnail((longer_side, longer_side), Image.Resampling.BOX, reducing_gap=None)
         target = io.BytesIO()
         small.save(target, "JPEG", quality=80, optimize=True)
     except Exception:  # bytes that were refused may be damaged in any way, and Pillow raises anything for them

@@ -41,3 +41,5 @@ class ReportFacts:
     published: bool
     has_data_docs: bool
     """Whether ``data_docs/index.html`` (Great Expectations) lies beside the page."""
+    holds: Mapping[str, Any] | None = None
+    """What :func:`tasks.row_counts.count_rows` counted on the metadata tables."""

@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.files import readable_json, write_bytes
-from tasks.quality import contact_sheet, figures, statistics, wording
+from tasks.quality import box_sheet, contact_sheet, figures, statistics, wording
+from tasks.quality.box_sheet import BoxSheet
 from tasks.quality.contact_sheet import Tile
 from tasks.quality.facts import Images, Refused, ReportFacts
 from tasks.schema import Outcome
@@ -43,6 +44,7 @@ def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused)
         refusals,
         sheets=contact_sheet.of_samples(facts.dataset, facts.samples, images),
         refused=contact_sheet.of_quarantine(facts.quarantine, refused),
+        boxed=box_sheet.of_boxes(facts.dataset, facts.samples, images),
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "report.json", as_json(facts, described, refusals))
@@ -57,6 +59,7 @@ def render(
     *,
     sheets: Mapping[str, Sequence[Tile]],
     refused: Sequence[Tile],
+    boxed: BoxSheet | None,
 ) -> str:
     """The whole page as text."""
     template = _environment().get_template("page.html.jinja")
@@ -76,6 +79,7 @@ def render(
         refusals=refusals,
         sheets=sheets,
         refused=refused,
+        boxed=boxed,
         snippets=wording.snippets(facts, described) if facts.published else {},
         homepage=_web_address(facts.dataset.homepage),
     )
@@ -93,6 +97,7 @@ def as_json(facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence
         "accounting": facts.accounting.as_json() if facts.accounting else None,
         "findings": facts.findings,
         "quarantine": {refusal["reason"]: refusal["rows"] for refusal in refusals},
+        "holds": facts.holds,
         "statistics": described,
     }
     plain: dict[str, Any] = _plain(value)
@@ -161,7 +166,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        count=wording.count, number=wording.number, size=wording.size, plural=wording.plural, level=wording.level
+        count=wording.count,
+        number=wording.number,
+        size=wording.size,
+        plural=wording.plural,
+        level=wording.level,
+        place=wording.place,
     )
     environment.globals.update(share=wording.share, style=Markup((folder / "page.css").read_text(encoding="utf-8")))
     return environment

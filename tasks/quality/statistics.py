@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks import boxes
 from tasks.schema import Dataset
 
 Floats = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ def describe(dataset: Dataset, samples: pd.DataFrame, histograms: Mapping[str, S
         "labels": {name: label_counts(dataset, part) for name, part in parts.items()},
         "cooccurrence": cooccurrence(dataset, samples),
         "targets": {name: _targets(dataset, part) for name, part in parts.items()} if dataset.targets else None,
-        "boxes": _boxes(samples),
+        "boxes": _boxes(dataset, parts),
         "age_years": ages(parts),
         "sex": _categories(parts, "sex"),
         "view": _categories(parts, "view"),
@@ -232,12 +233,19 @@ def _targets(dataset: Dataset, part: pd.DataFrame) -> dict[str, Any]:
     return {name: _quantiles(_floats(part[column])) for name, column in columns.items() if column in part}
 
 
-def _boxes(samples: pd.DataFrame) -> dict[str, int] | None:
-    """Samples with boxes, and boxes."""
-    if "boxes" not in samples:
+def _boxes(dataset: Dataset, parts: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
+    """Boxes and samples with boxes: in all, per split, and boxes per label and split."""
+    if not any("boxes" in part for part in parts.values()):
         return None
-    counts = samples["boxes"].map(lambda boxes: len(boxes) if hasattr(boxes, "__len__") else 0)
-    return {"samples": int((counts > 0).sum()), "boxes": int(counts.sum())}
+    found = {name: boxes.one_per_row(part, "boxes") for name, part in parts.items() if "boxes" in part}
+    splits = {name: {"samples": int(of["position"].nunique()), "boxes": len(of)} for name, of in found.items()}
+    labels = boxes.labels_in_order(dataset, [label for of in found.values() for label in of["label"]])
+    return {
+        "samples": sum(split["samples"] for split in splits.values()),
+        "boxes": sum(split["boxes"] for split in splits.values()),
+        "splits": splits,
+        "labels": {label: {name: int((of["label"] == label).sum()) for name, of in found.items()} for label in labels},
+    }
 
 
 def _categories(parts: Mapping[str, pd.DataFrame], column: str) -> dict[str, dict[str, int]] | None:

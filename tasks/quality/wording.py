@@ -126,6 +126,11 @@ def level(tolerance: float) -> str:
     return f"{100 * tolerance:g} %"
 
 
+def place(value: float) -> str:
+    """A coordinate to a thousandth of a pixel, as short as it can be: 12.5 → ``12.5``."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def size(value: float | None) -> str:
     """Bytes in decimal units: 42100000000 → ``42.1 GB``."""
     if value is None:

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from tasks.release import coco
 from tasks.release.croissant import spdx
 from tasks.schema import Accounting, Dataset, Outcome, Store, Verdict
 
@@ -57,6 +58,7 @@ def card(
         example_column=next((f"label.{name}" for name in dataset.labels), "sample_id"),
         stores=_stores(manifest),
         accounting=accounting,
+        has_boxes=any(entry["path"] == coco.NAME for entry in manifest["files"]),
         known=list(_known_rows(dataset, outcomes)),
         findings=[outcome for outcome in outcomes if outcome.status in ("tolerated", "warned", "failed")],
         is_passed=all(verdict.passed for verdict in verdicts),

@@ -99,6 +99,7 @@ MEANINGS: Mapping[str, str] = {
     "view": "Projection, in the publisher's words.",
     "split": "The split that the sample belongs to; decided by group.",
     "boxes": "Boxes: top-left corner and extent in pixels of the published image.",
+    "boxes_scaled": "The same boxes in pixels of the stored image.",
     "source_sha256": "SHA-256 of the published image file.",
     "pixel_sha256": "SHA-256 of the decoded, normalised pixels at published size.",
     "image_sha256": "SHA-256 of the image file in the shards.",
@@ -264,7 +265,7 @@ def _images_of_parquet(dataset: Dataset, schema: pa.Schema) -> Node:
     source = {"fileSet": {"@id": "parquet-shards"}}
     # In the shards an image is a struct of bytes and path, the form that Hugging Face datasets reads.
     image = {**source, "extract": {"column": "image"}, "transform": {"jsonPath": "bytes"}}
-    wanted = [field for field in schema if field.name.startswith(("label.", "target.")) or field.name == "boxes"]
+    wanted = [field for field in schema if field.name.startswith(("label.", "target.", "boxes"))]
     fields = [
         _column("images", schema.field("sample_id"), source, dataset),
         _image(image),

@@ -25,25 +25,20 @@ def is_volatile(name: str) -> bool:
     return name == "quality/run.json" or name.startswith("quality/data_docs/")
 
 
-def release_id(
-    dataset: Dataset, inputs: Sequence[Mapping[str, Any]], transform: Transform, stores: Sequence[Store]
-) -> str:
-    """First 16 hex digits of the digest of everything that shapes a release: inputs, parameters, code, libraries."""
-    return name_of(identity(dataset, transform, stores), inputs)
-
-
 def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> str:
-    """Release id of an :func:`identity` and its inputs."""
+    """Release id: first 16 hex digits of the digest of an :func:`identity` and its inputs."""
     return digest([dict(about), list(inputs)])[:RELEASE_DIGITS]
 
 
-def identity(dataset: Dataset, transform: Transform, stores: Sequence[Store]) -> dict[str, Any]:
-    """Parameters and code versions, as they stand in the manifest."""
+def identity(
+    dataset: Dataset, transform: Transform, stores: Sequence[Store], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Parameters (``extra`` among them) and code versions, as they stand in the manifest."""
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "dataset_version": dataset.version,
-        "parameters": {**asdict(transform), "stores": sorted(stores)},
+        "parameters": {**asdict(transform), "stores": sorted(stores), **extra},
         "code": {"scanmill": scanmill_version(), "source": release_version(), **library_versions()},
     }
 

@@ -33,6 +33,7 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
         planned,
         address=address,
         tick=lambda shard: meter.add(1),
+        archives=plan.archives,
         plan=str(plan.work / "plan.parquet"),
         chunks=str(plan.lake.chunks),
         staging=str(plan.staging),

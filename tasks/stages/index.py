@@ -10,15 +10,20 @@ from typing import Any
 import pandas as pd
 
 from tasks import shards
-from tasks.archives import Archive, HashMemory, hash_members, list_members
+from tasks.archives import LOOSE, Archive, HashMemory, hash_members, is_archive_name, list_all, remembering
 from tasks.datasets import find
 from tasks.files import sweep, write_json
 from tasks.lake import STAGING_PREFIX, Lake
-from tasks.release.manifest import insist_on_gates, is_published, point_to, release_id
-from tasks.samples import index_members
+from tasks.release.manifest import insist_on_gates, is_published, name_of, point_to
+from tasks.samples import index_members, set_nested_copies_aside
 from tasks.schema import STORES, Dataset, UnusableInput
 from tasks.sources.local import find_archives
-from tasks.stages.plan import Plan, Request, write_frame
+from tasks.split_file import split_file_input
+from tasks.stages.plan import Plan, Request, identity_of, write_frame
+from tasks.table_choice import choose_tables, name_tables
+
+FOREIGN = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
+"""Archives that are left as loose files."""
 
 
 def fetch(raw: Sequence[str]) -> tuple[Archive, ...]:
@@ -67,18 +72,36 @@ def _identify(
     """The plan, its members (with ``sha256`` of loose files), and ``inputs`` and ``identities`` for inputs.json."""
     dataset = find(request.dataset)
     _keep_apart(request)
+    archives = tuple(remembering(archive, request.place.chunks, is_trusted=not rehash) for archive in archives)
     members = classify(archives, dataset)
     if not (members["kind"] == "image").any():
         raise UnusableInput(
             f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
-            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}"
+            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
         )
+    tables = tuple(choose_tables(members, dataset, request.table).values())
     memory = HashMemory(request.place.hashes, is_trusted=not rehash)
     inputs, identities, hashes = _hash_inputs(archives, members, memory)
     members["sha256"] = [hashes.get(name) for name in members["member"]]
-    release = release_id(dataset, inputs, request.transform, request.stores)
-    plan = Plan(request, archives, release, is_published(request.place, release))
+    if request.split_file is not None:
+        inputs.append(split_file_input(Path(request.split_file)))
+    release = name_of(identity_of(request, tables), inputs)
+    plan = Plan(request, archives, tables, release, is_published(request.place, release))
     return plan, members, {"inputs": inputs, "identities": identities}
+
+
+def _hint(members: pd.DataFrame) -> str:
+    """What to do about archives of other kinds, and about archives in archives: they are members like any other."""
+    is_loose = members["archive"] == LOOSE
+    inner = members.loc[~is_loose & members["member"].map(is_archive_name), ["archive", "member"]]
+    foreign = members.loc[members["member"].str.lower().str.endswith(FOREIGN), "member"]
+    hint = ""
+    if not inner.empty:
+        archive, member = inner.iloc[0]
+        hint += f"; {archive} holds the archive {member}: unpack the outer one, and give the inner one as it is"
+    if not foreign.empty:
+        hint += f"; {foreign.iloc[0]} is an archive of a kind that is not read in place: repack it as .zip or .tar.gz"
+    return hint
 
 
 def _keep_apart(request: Request) -> None:
@@ -90,7 +113,8 @@ def _keep_apart(request: Request) -> None:
 
 def classify(archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
     """All members of all archives, each with what it is (see :func:`tasks.samples.index_members`)."""
-    return index_members([member for archive in archives for member in list_members(archive)], dataset)
+    members = index_members(list_all(archives), dataset)
+    return name_tables(set_nested_copies_aside(members), archives, dataset)
 
 
 def _hash_inputs(

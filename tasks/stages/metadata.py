@@ -4,56 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tasks import checks
 from tasks.archives import Archive, MemberRefused, read_member
+from tasks.datasets import find
 from tasks.files import write_json
-from tasks.samples import choose_tables, join
+from tasks.row_counts import count_rows
+from tasks.samples import join
 from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
+from tasks.split_file import splits_of
 from tasks.stages.index import classify, fetch
-from tasks.stages.plan import Plan, read_entries, write_entries, write_frame
+from tasks.stages.plan import Plan, Request, declared, read_entries, write_entries, write_frame
+from tasks.table_choice import ChosenTable, choose_tables
 from tasks.tables import read_table
 
 WORDS = {"image-without-row": "no metadata row names {}", "row-without-image": "no image is called {}"}
 """Details of reasons that have no value to show."""
 
-Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, dict[int, str], dict[int, str]]]
+Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, dict[int, str], set[tuple[int, str]]]]
 """What a gate is to the stages: see :func:`expectations.gates.judge`."""
 
 
 def parse(plan: Plan) -> dict[str, int]:
     """Read the metadata tables and join them with the members: ``entries.parquet``, ``extras.parquet``."""
     members = pd.read_parquet(plan.work / "members.parquet")
-    entries, parsed, tables = _entries(plan.archives, members, plan.dataset)
+    entries, parsed, tables = _entries(plan.archives, members, plan.tables, plan.dataset, plan.request.split_file)
     write_entries(plan.work / "entries.parquet", entries, plan.dataset)
     extras = parsed.extras.assign(table=parsed.extras["table"].map({role: t.name for role, t in tables.items()}))
+    for column in ("problem", "detail"):
+        extras[column] = extras[column].fillna("") if column in extras else ""
     write_frame(plan.work / "extras.parquet", extras)
+    write_json(plan.work / "row-counts.json", count_rows(parsed.rows, plan.dataset))
     counts = {table.name: len(table.rows) for table in tables.values()}
     write_json(plan.work / "tables.json", counts)
     return counts
 
 
 def _entries(
-    archives: Sequence[Archive], members: pd.DataFrame, dataset: Dataset
+    archives: Sequence[Archive],
+    members: pd.DataFrame,
+    chosen: Sequence[ChosenTable],
+    dataset: Dataset,
+    split_file: str | None,
 ) -> tuple[pd.DataFrame, Parsed, dict[str, Table]]:
     rules = {rule.role: rule for rule in dataset.tables}
     by_name = {archive.name: archive for archive in archives}
-    tables = {
-        role: _table(rules[role], by_name[archive], member, offset)
-        for role, (archive, member, offset) in choose_tables(members, dataset).items()
-    }
+    tables = {table.role: _table(rules[table.role], by_name[table.archive], table) for table in chosen}
     parsed = dataset.parse(tables)
+    if split_file is not None:
+        parsed.rows["split"] = splits_of(Path(split_file), parsed.rows, dataset)
     return join(members, parsed, tables, dataset), parsed, tables
 
 
-def _table(rule: TableRule, archive: Archive, member: str, offset: int) -> Table:
-    name = member if archive.kind == "folder" else f"{archive.name}/{member}"
+def _table(rule: TableRule, archive: Archive, table: ChosenTable) -> Table:
     try:
-        return read_table(rule, name, read_member(archive, member, offset))
+        return read_table(rule, table.name, read_member(archive, table.member, table.offset))
     except MemberRefused as error:
-        raise UnusableInput(f"{name} cannot be read ({': '.join(error.args)}): fetch the archive again") from error
+        raise UnusableInput(
+            f"{table.name} cannot be read ({': '.join(error.args)}): fetch the archive again"
+        ) from error
 
 
 def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
@@ -61,7 +73,7 @@ def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     entries = read_entries(plan.work / "entries.parquet")
     checked = checks.with_metadata_checks(entries, plan.dataset)
     verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.staging / "quality" / "data_docs")
-    for entry, column in emptied.items():
+    for entry, column in sorted(emptied):
         entries.loc[entry, column] = None
     entries["stage"] = pd.Series(dict.fromkeys(refused, "validate-metadata"), dtype=object)
     entries["reason"] = pd.Series(refused, dtype=object)
@@ -71,16 +83,20 @@ def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     return verdict
 
 
-def check_metadata(dataset: Dataset, raw: Sequence[str], judge: Judge) -> tuple[dict[str, int], Verdict]:
+def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verdict]:
     """Index, parse and judge without a lake: nothing is written, hashed or decoded.
 
-    Returns counts (archives, members, images, rows, entries) and the verdict.
+    Returns counts (archives, members, images, rows, entries, tables, and what the tables hold) and the verdict.
     """
-    archives = fetch(raw)
-    members = classify(archives, dataset)
-    entries, _, tables = _entries(archives, members, dataset)
+    archives = fetch(request.raw)
+    members = classify(archives, find(request.dataset))
+    chosen = tuple(choose_tables(members, find(request.dataset), request.table).values())
+    dataset = declared(request, chosen)
+    entries, parsed, tables = _entries(archives, members, chosen, dataset, request.split_file)
     verdict, _, _ = judge(checks.with_metadata_checks(entries, dataset), dataset, "metadata", None)
     counts = {
+        "tables": {table.role: {"name": table.name, "form": table.form} for table in chosen},
+        "holds": count_rows(parsed.rows, dataset),
         "archives": len(archives),
         "members": len(members),
         "images": int((members["kind"] == "image").sum()),

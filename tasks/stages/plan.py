@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tasks.lake import Lake
 from tasks.release.manifest import identity
 from tasks.samples import check_columns, entry_schema, meta_columns
 from tasks.schema import Dataset, Encoding, Store, Transform, Verdict
+from tasks.table_choice import ChosenTable
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Request:
     lake: str
     transform: Transform
     stores: tuple[Store, ...]
+    table: str | None = None
+    """Which label table to use where several are there: a form, or the end of its path."""
+    split_file: str | None = None
+    """A table of splits of the user's own."""
+    allow_missing: float | None = None
+    """Share of metadata rows that may be without image; None is the dataset's tolerance."""
 
     @property
     def place(self) -> Lake:
@@ -42,6 +49,7 @@ class Plan:
 
     request: Request
     archives: tuple[Archive, ...]
+    tables: tuple[ChosenTable, ...]
     release: str
     is_published: bool
 
@@ -62,8 +70,8 @@ class Plan:
 
     @property
     def dataset(self) -> Dataset:
-        """The declaration."""
-        return find(self.request.dataset)
+        """The declaration, as it holds for the tables in use."""
+        return declared(self.request, self.tables)
 
 
 def request(
@@ -75,16 +83,33 @@ def request(
     encoding: Encoding = "png",
     quality: int = 95,
     stores: Sequence[Store],
+    table: str | None = None,
+    split_file: str | None = None,
+    allow_missing: float | None = None,
 ) -> Request:
     """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
     chosen = find(dataset).image.size if size is None else size or None
     transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else None)
-    return Request(dataset, tuple(raw), str(Path(lake).expanduser()), transform, tuple(sorted(set(stores))))
+    home = str(Path(lake).expanduser())
+    return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, split_file, allow_missing)
+
+
+def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
+    """The declaration as it holds for these tables, and for what the request allows to be missing."""
+    dataset = find(request.dataset).judged_by({table.form for table in tables if table.form})
+    return dataset if request.allow_missing is None else replace(dataset, allow_missing=request.allow_missing)
+
+
+def identity_of(request: Request, tables: Sequence[ChosenTable]) -> dict[str, Any]:
+    """Parameters and code of the release that a request makes from these tables, as in the manifest."""
+    used = {table.role: {"name": table.name, "form": table.form} for table in tables}
+    extra = {"tables": used, "allow_missing": request.allow_missing}
+    return identity(find(request.dataset), request.transform, request.stores, extra)
 
 
 def about(plan: Plan) -> dict[str, Any]:
     """Parameters and code of the release, as in the manifest."""
-    return identity(plan.dataset, plan.request.transform, plan.request.stores)
+    return identity_of(plan.request, plan.tables)
 
 
 def inputs(plan: Plan) -> list[Mapping[str, Any]]:

@@ -17,10 +17,11 @@ from tasks.archives import Archive, MemberRefused, read_member
 from tasks.files import read_json, write_bytes, write_json
 from tasks.quality.facts import ReportFacts
 from tasks.quality.page import build
+from tasks.release import coco
 from tasks.release import manifest as releases
 from tasks.release.card import card
 from tasks.release.croissant import croissant
-from tasks.schema import Accounting, DataRefused, sample_schema
+from tasks.schema import Accounting, DataRefused, Outcome, sample_schema
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
 
@@ -40,6 +41,7 @@ def describe(plan: Plan, *, is_published: bool) -> Path:
         histograms=_optional_json(plan.work / "histograms.json"),
         findings=checks.findings(samples, plan.dataset) if len(samples) else {},
         published=is_published,
+        holds=_optional_json(plan.work / "row-counts.json") or None,
         has_data_docs=True,
     )
     folder = plan.staging / "quality"
@@ -60,9 +62,11 @@ def _report_samples(plan: Plan) -> pd.DataFrame:
 
 def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """Encoded images of a few samples, straight from the chunks."""
-    rows = pq.read_table(plan.work / "plan.parquet", columns=["sample_id", *shards.PLACES, "image_sha256"])
+    columns = ["sample_id", "archive", "member", *shards.PLACES, "image_sha256"]
+    rows = pq.read_table(plan.work / "plan.parquet", columns=columns)
     chosen = rows.filter(pc.is_in(rows["sample_id"], pa.array(list(sample_ids), pa.string())))
-    return dict(zip(chosen["sample_id"].to_pylist(), shards.read_images(chosen, plan.lake.chunks), strict=True))
+    images = shards.read_images(chosen, plan.lake.chunks, plan.archives)
+    return dict(zip(chosen["sample_id"].to_pylist(), images, strict=True))
 
 
 def _originals(plan: Plan, places: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], bytes | None]:
@@ -83,10 +87,14 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
 
 
 def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
-    """Card, Croissant and manifest, then the swap. ``run`` (times, reuse) is kept beside, outside every digest."""
+    """Boxes, card, Croissant and manifest, then the swap; ``run`` (times, reuse) stays outside every digest."""
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     listed = shards.describe(plan.work / shards.MARKERS, planned_shards(plan))
-    splits = releases.count_splits(pd.read_parquet(plan.staging / "samples.parquet"), plan.dataset)
+    samples = pd.read_parquet(plan.staging / "samples.parquet")
+    splits = releases.count_splits(samples, plan.dataset)
+    annotated = coco.coco(plan.dataset, plan.release, samples, plan.request.transform.extension)
+    if annotated is not None:
+        write_bytes(plan.staging / coco.NAME, annotated)
     draft = releases.manifest(
         plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
     )
@@ -110,14 +118,19 @@ def refuse(plan: Plan) -> None:
         (plan.staging / name).rename(target / name)
     failures = [outcome for verdict in verdicts(plan) for outcome in verdict.outcomes if outcome.status == "failed"]
     shutil.rmtree(plan.staging)
-    lines = [
-        f"  {o.code}: {o.failed:,} of {o.checked:,} ({_allowed(o.tolerance)} allowed). {o.sentence}" for o in failures
-    ]
+    lines = [line for outcome in failures for line in _failure(outcome)]
     raise DataRefused(
         f"the {failures[0].gate} gate of {plan.dataset.name} failed; nothing was published\n"
         + "\n".join(lines)
         + f"\nreport: {target / 'quality' / 'index.html'}"
     )
+
+
+def _failure(outcome: Outcome) -> list[str]:
+    """What a failed expectation says on the terminal."""
+    allowed = _allowed(outcome.tolerance)
+    lines = [f"  {outcome.code}: {outcome.failed:,} of {outcome.checked:,} ({allowed} allowed). {outcome.sentence}"]
+    return lines + ([f"    {outcome.observed}", f"    {outcome.remedy}"] if outcome.remedy else [])
 
 
 def _allowed(tolerance: float) -> str:

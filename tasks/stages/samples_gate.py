@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from tasks import checks, shards
+from tasks import boxes, checks, shards
 from tasks.files import write_json
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
@@ -70,6 +70,8 @@ def _image_detail(row: dict[Hashable, Any]) -> str:
 def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
     """The samples to be written, in reading order, with the position of the shard each goes to."""
     ordered = shards.in_reading_order(kept, plan.dataset.splits)
+    if plan.dataset.has_boxes:
+        ordered["boxes_scaled"] = boxes.scaled(ordered)
     shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
     schema = _plan_schema(plan.dataset, ordered)
     shards.write_plan(ordered, schema, plan.work / "plan.parquet")
@@ -82,4 +84,5 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
 
 def _plan_schema(dataset: Dataset, frame: pd.DataFrame) -> pa.Schema:
     schema = sample_schema(dataset, meta_columns(frame.columns), is_placed=False)
-    return schema.append(pa.field("chunk", pa.string())).append(pa.field("chunk_row", pa.int64()))
+    places = {"chunk": pa.string(), "chunk_row": pa.int64(), "offset": pa.int64()}
+    return pa.schema([*schema, *places.items()])

@@ -23,6 +23,15 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @dataclass(frozen=True)
+class ProcessPeak:
+    """The most memory that one process of the tree held, sampled."""
+
+    command: tuple[str, ...]
+    """Its command line, as last seen."""
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """One run of one command."""
 
@@ -33,6 +42,8 @@ class Cost:
     """Largest sum over all processes, sampled; pages that several processes share count once in each."""
     output: str
     """What it printed on stdout."""
+    processes: tuple[ProcessPeak, ...] = ()
+    """The command itself first, then the others in the order in which they were seen."""
 
 
 class CommandFailed(Exception):
@@ -58,12 +69,12 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], log: Path) ->
         sampler.start()
         output, _ = process.communicate()
         wall = time.perf_counter() - began
-    peak = sampler.stop()
+    sampler.stop()
     _wait_for_orphans()
     if process.returncode != 0:
         ending = log.read_text(errors="replace")[-2000:]
         raise CommandFailed(f"{' '.join(command)}\nexit code {process.returncode}\n{output.decode()[-2000:]}\n{ending}")
-    return Cost(wall, _children_cpu() - before, peak, output.decode())
+    return Cost(wall, _children_cpu() - before, sampler.peak_bytes, output.decode(), sampler.processes())
 
 
 def tree_cpu_seconds() -> float:
@@ -103,34 +114,49 @@ def _end_orphans() -> None:
 
 
 class _MemorySampler(threading.Thread):
-    """Adds up the resident memory of a process and its descendants, a few times a second."""
+    """Looks at the resident memory of a process and its descendants a few times a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._root = pid
-        self._peak = 0
+        self.peak_bytes = 0
+        """Of the sum over all processes."""
+        self._peaks: dict[tuple[int, float], ProcessPeak] = {}
         self._is_over = threading.Event()
 
     def run(self) -> None:
         while not self._is_over.wait(_SAMPLE_SECONDS):
-            self._peak = max(self._peak, self._resident())
+            self.peak_bytes = max(self.peak_bytes, sum(map(self._sample, _tree(self._root))))
 
-    def stop(self) -> int:
-        """End sampling; returns the peak in bytes."""
+    def stop(self) -> None:
+        """End sampling."""
         self._is_over.set()
         self.join()
-        return self._peak
 
-    def _resident(self) -> int:
+    def processes(self) -> tuple[ProcessPeak, ...]:
+        """The peak of each process that was ever seen."""
+        return tuple(self._peaks.values())
+
+    def _sample(self, process: psutil.Process) -> int:
+        """Resident bytes of one process now; 0 if it has ended."""
         try:
-            root = psutil.Process(self._root)
-            return sum(map(_resident_bytes, (root, *root.children(recursive=True))))
-        except psutil.NoSuchProcess:
+            with process.oneshot():
+                resident = int(process.memory_info().rss)
+                command = tuple(process.cmdline())
+                # A number is given again after a process has ended, so its start belongs to the key.
+                key = (process.pid, process.create_time())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             return 0
+        before = self._peaks.get(key)
+        peak = max(resident, before.peak_rss_bytes) if before else resident
+        # Between fork and exec a child still shows its parent's command line, and one that is ending shows none.
+        self._peaks[key] = ProcessPeak(command or (before.command if before else ()), peak)
+        return resident
 
 
-def _resident_bytes(process: psutil.Process) -> int:
+def _tree(pid: int) -> list[psutil.Process]:
     try:
-        return int(process.memory_info().rss)
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
+        return []

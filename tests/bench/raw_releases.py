@@ -6,20 +6,15 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from tasks.demo_release import TABLE, TABLE_HEADER, write_nih_release
-from tasks.invented_exams import Exam, draw_exams
+from tasks.demo_release import write_nih_release
+from tests.bench.fast_releases import showing_progress, write_release
+from tests.bench.published_counts import ROWS, by_archive, part_of, published_tables, write_tables
 
 _ARCHIVES = 4
 """Few, for the published ones hold ten thousand films each: many small ones would make many small shards."""
-_EXAMS_AT_ONCE = 10_000
-"""Drawn in one go, a patient of a release of 112,120 would have thousands of films, and file names only have three
-digits for them."""
-_TEST_PATIENTS = 0.23
+_PIECE_BYTES = 16 * 2**20
 
 
 def images(home: Path, count: int, side: int) -> Path:
@@ -31,36 +26,29 @@ def images(home: Path, count: int, side: int) -> Path:
     return _once(home, f"nih-{count}x{side}", write)
 
 
-def metadata(home: Path, rows: int) -> Path:
-    """Tables of ``rows`` films and one zip of as many members of a few bytes: nothing here can be decoded."""
+def many_images(home: Path, count: int, side: int) -> Path:
+    """A release in twelve zips, of films put together from strips, with the published counts or a share of them."""
 
     def write(folder: Path) -> None:
-        exams = _many_exams(rows)
-        rng = np.random.default_rng(0)
-        patients = sorted({exam.patient for exam in exams})
-        is_test = dict(zip(patients, (rng.random(len(patients)) < _TEST_PATIENTS).tolist(), strict=True))
-        _write_lines(folder / TABLE, [TABLE_HEADER, *(exam.as_row() for exam in exams)])
-        _write_lines(folder / "test_list.txt", [e.image for e in exams if is_test[e.patient]])
-        _write_lines(folder / "train_val_list.txt", [e.image for e in exams if not is_test[e.patient]])
-        with zipfile.ZipFile(folder / "images_001.zip", "w", zipfile.ZIP_STORED) as archive:
-            for exam in exams:
-                archive.writestr(f"images/{exam.image}", b"pixels")
+        for _ in showing_progress(write_release(folder, count, side=side), count):
+            pass
 
-    return _once(home, f"metadata-{rows}", write)
+    return _once(home, f"fast-{count}x{side}", write)
 
 
-def _many_exams(count: int) -> list[Exam]:
-    rng = np.random.default_rng(2017)
-    exams: list[Exam] = []
-    while len(exams) < count:
-        last = exams[-1].patient if exams else 0
-        block = draw_exams(rng, min(_EXAMS_AT_ONCE, count - len(exams)))
-        exams += [replace(exam, patient=last + exam.patient) for exam in block]
-    return exams
+def metadata(home: Path, rows: int) -> Path:
+    """Tables of ``rows`` films and twelve zips of as many members of a few bytes: nothing here can be decoded."""
 
+    def write(folder: Path) -> None:
+        tables = published_tables()
+        tables = tables if rows == ROWS else part_of(tables, rows)
+        write_tables(folder, tables)
+        for position, block in enumerate(by_archive(tables.exams), start=1):
+            with zipfile.ZipFile(folder / f"images_{position:03d}.zip", "w", zipfile.ZIP_STORED) as archive:
+                for exam in block:
+                    archive.writestr(f"images/{exam.image}", b"pixels")
 
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("\n".join(lines) + "\n")
+    return _once(home, f"published-metadata-{rows}", write)
 
 
 def _once(home: Path, name: str, write: Callable[[Path], None]) -> Path:
@@ -71,10 +59,20 @@ def _once(home: Path, name: str, write: Callable[[Path], None]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write(folder)
-        marker.write_text(json.dumps({"bytes": sum(path.stat().st_size for path in folder.iterdir())}) + "\n")
+        marker.write_text(json.dumps({"bytes": size_bytes(folder)}) + "\n")
     return folder
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def warm_page_cache(folder: Path) -> int:
     """Read every file once, so that no run pays for the disk alone; returns the bytes."""
-    return sum(len(path.read_bytes()) for path in sorted(folder.iterdir()))
+    total = 0
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                total += len(piece)
+    return total

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,11 +20,9 @@ from typing import Any
 
 import pandas as pd
 
+from tests.bench.commands import DATASET, environment, run_scanmill
 from tests.bench.floor import image_digest
 from tests.bench.measure import Cost, run
-
-DATASET = "nih-chest-xray"
-_SCANMILL = (sys.executable, "-c", "from flows.cli import main; main()")
 
 
 @dataclass(frozen=True)
@@ -131,18 +128,12 @@ class Bench:
         return Run(row, workers, self.images, cost.wall_seconds, cost.cpu_seconds, cost.peak_rss_bytes, floor)
 
     def _scanmill(self, *arguments: str) -> Cost:
-        return self._run((*_SCANMILL, *arguments, "--json"))
+        return run_scanmill(*arguments, scratch=self.scratch, prefect_api_url=self.prefect_api_url)
 
     def _run(self, command: tuple[str, ...]) -> Cost:
-        return run(command, environment=self._environment(), log=self.scratch / "stderr.txt")
-
-    def _environment(self) -> dict[str, str]:
-        """One thread per process, and a Prefect of our own: no server or profile of the user's has a say."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        if self.prefect_api_url is not None:
-            inherited["PREFECT_API_URL"] = self.prefect_api_url
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        return {**inherited, **threads, "PREFECT_HOME": str(self.scratch / "prefect"), "GX_ANALYTICS_ENABLED": "false"}
+        return run(
+            command, environment=environment(self.scratch, self.prefect_api_url), log=self.scratch / "stderr.txt"
+        )
 
 
 def turns(bench: Bench, workers: tuple[int, ...], repeats: int) -> Iterator[Run]:
