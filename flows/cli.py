@@ -282,6 +282,33 @@ def verify(reference: Reference, as_json: AsJson = False, progress: ShowProgress
             raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `scanmill diff lake/nih-chest-xray@1a2b3c4d5e6f7a8b lake/nih-chest-xray`")
+def diff(
+    before: Reference,
+    after: Reference,
+    as_list: Annotated[bool, typer.Option("--list", help="One line per sample: kind, id, detail, with tabs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Samples added, removed, changed and moved between two releases; exit 1 when one changed its split."""
+    with errors_as_exit_codes(as_json):
+        from flows import diff_text
+        from tasks.lake import latest_release, locate
+        from tasks.release.diff import compare
+
+        places = [locate(reference) for reference in (before, after)]
+        first, second = [(lake, release or latest_release(lake)) for lake, release in places]
+        found = compare(first, second)
+        if as_json:
+            print(diff_text.as_json(found))
+        elif as_list:
+            for line in diff_text.as_list(found):
+                print(line)
+        else:
+            print(diff_text.as_text(found))
+        if found.moved:
+            raise typer.Exit(1)
+
+
 @app.command(epilog="Example: `scanmill report lake/nih-chest-xray --open`")
 def report(
     reference: Reference,

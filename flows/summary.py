@@ -131,6 +131,7 @@ def release_text(outcome: Mapping[str, Any]) -> str:
     bytes_ = sum(entry["bytes"] for entry in [*manifest["shards"], *manifest["files"]])
     lines = [
         f"published {manifest['dataset']}@{outcome['release']} in {outcome['seconds']} s",
+        *(f"  table      {_table(table)}" for table in manifest["parameters"]["tables"].values() if table["form"]),
         f"  found      {_found(counted)}",
         *(f"{'':13}{count:,} × {reason}" for reason, count in sorted(counted.reasons.items())),
         *(

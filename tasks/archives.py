@@ -5,21 +5,19 @@ An archive is never unpacked. A member is named by archive, path and byte offset
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tasks import tarballs
-from tasks.files import digest, read_json, sha256_file, write_json
 from tasks.progress import Meter
 from tasks.schema import UnusableInput
 
@@ -93,16 +91,6 @@ def is_archive_name(name: str) -> bool:
     return (name.lower().endswith(".zip") or tarballs.is_tar_name(name)) and not name.startswith("._")
 
 
-def remembering(archive: Archive, folder: Path, *, is_trusted: bool) -> Archive:
-    """The archive, a tar with the place in ``folder`` where what a scan finds is kept; not trusted, it is forgotten."""
-    if archive.kind != "tar":
-        return archive
-    seek = str(folder / f"{_fingerprint(Path(archive.paths[0]))}.seek")
-    if not is_trusted:
-        tarballs.forget(seek)
-    return replace(archive, seek=seek)
-
-
 def list_all(archives: Sequence[Archive]) -> list[Member]:
     """The members of all archives in turn; tars that nothing is remembered of are scanned, two at once."""
     tick = _tick(archives)
@@ -172,14 +160,14 @@ def _leaves(name: str) -> bool:
 
 
 def _tar_members(archive: Archive, tick: tarballs.Tick) -> list[Member]:
-    listing = _scan(archive, tick)
+    listing = scan(archive, tick)
     return [
         Member(archive.name, entry.name, entry.offset, entry.size_bytes, entry.crc32, *_tar_problem(entry))
         for entry in listing.entries
     ]
 
 
-def _scan(archive: Archive, tick: tarballs.Tick = lambda size: None) -> tarballs.Listing:
+def scan(archive: Archive, tick: tarballs.Tick = lambda size: None) -> tarballs.Listing:
     return tarballs.scan(Path(archive.paths[0]), archive.seek, limit_bytes=MEMBER_LIMIT_BYTES, tick=tick)
 
 
@@ -245,62 +233,3 @@ def _loose_path(archive: Archive, name: str) -> Path:
         if path.exists():
             return path
     raise MemberRefused("unreadable-member", f"{name} has gone from {', '.join(archive.paths)}")
-
-
-class HashMemory:
-    """SHA-256 of raw files, remembered by path, size, modification time and (zip) central directory.
-
-    The file it keeps is a cache: deleting it costs one reading of the raw release.
-    """
-
-    def __init__(self, path: Path | None, *, is_trusted: bool = True) -> None:
-        """``path`` None remembers nothing; ``is_trusted`` False hashes everything anew."""
-        self._path = path
-        self._known: dict[str, str] = {}
-        if path is not None and path.exists() and is_trusted:
-            self._known = read_json(path)
-        self._used: dict[str, str] = {}
-
-    def hash_all(self, paths: Iterable[Path]) -> dict[Path, str]:
-        """SHA-256 (hex) of every file; reads only those not remembered, several at once."""
-        keys = {path: _fingerprint(path) for path in paths}
-        unknown = [path for path, key in keys.items() if key not in self._known]
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            fresh = dict(zip(unknown, pool.map(sha256_file, unknown), strict=True))
-        hashes = {path: fresh.get(path) or self._known[key] for path, key in keys.items()}
-        self._used |= {keys[path]: value for path, value in hashes.items()}
-        if fresh and self._path is not None:
-            write_json(self._path, self._known | self._used)
-        return hashes
-
-
-def _fingerprint(path: Path) -> str:
-    status = path.stat()
-    parts = [str(path.resolve()), status.st_size, status.st_mtime_ns]
-    if path.suffix.lower() == ".zip":
-        parts.append(_directory_digest(path))
-    return digest(parts)
-
-
-def _directory_digest(path: Path) -> str:
-    """Digest of a zip's central directory: names, sizes, checksums and offsets, without reading the members."""
-    with zipfile.ZipFile(path) as opened:
-        lines = [f"{i.filename}\0{i.CRC}\0{i.file_size}\0{i.header_offset}" for i in opened.infolist()]
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, str]]:
-    """Identity of an archive, and of each loose file.
-
-    Returns the SHA-256 of the zip or tar file and no member hashes; or, for loose files, the digest of all names and
-    hashes, and the SHA-256 of each file by member name.
-    """
-    if archive.kind == "zip":
-        path = Path(archive.paths[0])
-        return memory.hash_all([path])[path], {}
-    if archive.kind == "tar":
-        return _scan(archive).sha256, {}
-    files = dict(loose_files(archive))
-    hashes = memory.hash_all(files.values())
-    by_name = {name: hashes[path] for name, path in files.items()}
-    return digest(sorted(by_name.items())), by_name

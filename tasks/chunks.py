@@ -71,7 +71,7 @@ def plan_chunks(
 ) -> list[Chunk]:
     """Cut the image members of one archive into chunks; the cut depends on this archive alone.
 
-    ``identity`` and ``member_hashes`` as :func:`tasks.archives.hash_members` gives them.
+    ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_members` gives them.
     """
     common = {
         "transform": asdict(transform),

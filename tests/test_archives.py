@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.archives import HashMemory, hash_members, list_members, read_member
+from tasks.archives import list_members, read_member
 from tasks.files import sha256_file
+from tasks.raw_memory import HashMemory, hash_members
 from tasks.schema import UnusableInput
 from tasks.sources.local import find_archives
 from tests.command import said, scanmill

@@ -205,6 +205,13 @@ def test_an_unknown_or_contradictory_finding_leaves_every_label_unknown(text: st
     assert row[[f"label.{name}" for name in DATASET.labels]].isna().all()
 
 
+@pytest.mark.parametrize("text", ["", "wide", "2682.5", "inf", "nan"])
+def test_what_is_no_whole_number_is_null_and_its_text_is_kept(text: str) -> None:
+    row = parsed(**{"OriginalImage[Width": text, "Follow-up #": text})
+    assert row[["meta.film_width", "meta.follow_up"]].isna().all()
+    assert row["meta.OriginalImage[Width"] == text
+
+
 def test_impossible_ages_and_units_are_emptied_and_declared_for_the_form_that_has_them(
     copy: Path, prepare: Prepare, tmp_path: Path
 ) -> None:

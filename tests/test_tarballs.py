@@ -21,15 +21,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks import steps, tarballs
-from tasks.archives import Archive, Member, MemberRefused, list_members, read_member, remembering
+from tasks import steps
+from tasks.archives import Archive, Member, MemberRefused, list_members, read_member
 from tasks.chunks import plan_chunks
 from tasks.datasets import find
 from tasks.files import read_json, sha256_file
 from tasks.lake import Lake
+from tasks.raw_memory import remembering
 from tasks.samples import index_members
 from tasks.schema import ImageRules, Transform, UnusableInput
 from tasks.sources.local import find_archives
+from tasks.tarballs import listing
 from tests.command import ROOT, said, scanmill
 from tests.conftest import Prepare, write_fake
 
@@ -89,13 +91,13 @@ def broken(archive: Archive) -> Member:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Name of the archive of every pass that is made."""
     made: list[str] = []
-    real = tarballs._pass
+    real = listing._pass
 
     def counted(path: Path, *arguments: Any, **settings: Any) -> Any:
         made.append(path.name)
         return real(path, *arguments, **settings)
 
-    monkeypatch.setattr(tarballs, "_pass", counted)
+    monkeypatch.setattr(listing, "_pass", counted)
     return made
 
 

@@ -153,9 +153,9 @@ def _fields(entries: pd.DataFrame) -> dict[str, pd.Series]:
     width, height, x, y = PLAIN if PLAIN[0] in entries else BRACKETED
     return {
         "findings": _by_text(entries["Finding Labels"], lambda text: "|".join(sorted(_findings(text)))),
-        "follow_up": _number(entries["Follow-up #"]).astype("Int64"),
-        "film_width": _number(entries[width]).astype("Int64"),
-        "film_height": _number(entries[height]).astype("Int64"),
+        "follow_up": _whole(entries["Follow-up #"]),
+        "film_width": _whole(entries[width]),
+        "film_height": _whole(entries[height]),
         # Table B prints 0.14300000000000002 where the others have 0.143.
         "film_spacing_x": _number(entries[x]).round(4),
         "film_spacing_y": _number(entries[y]).round(4),
@@ -168,8 +168,15 @@ def _by_text(texts: pd.Series, read: Callable[[str], Any]) -> pd.Series:
 
 
 def _number(texts: pd.Series) -> pd.Series:
-    """Numbers where a text is one, else null; whole numbers may be padded."""
-    return pd.to_numeric(texts.str.strip(), errors="coerce")
+    """Numbers where a text is a finite one, else null."""
+    numbers = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")
+    return numbers.where(numbers.abs() < float("inf"))
+
+
+def _whole(texts: pd.Series) -> pd.Series:
+    """Whole numbers, padded or not, where a text is one, else null."""
+    numbers = _number(texts)
+    return numbers.where(numbers % 1 == 0).astype("Int64")
 
 
 def _follow_up_agrees(entries: pd.DataFrame) -> pd.Series:
@@ -366,7 +373,7 @@ DATASET = Dataset(
     labelled_splits=("train", "validation", "test"),
     group="patient",
     carved=("train", "validation"),
-    image=ImageRules(size=224, channels=(1,), min_side=32),
+    image=ImageRules(size=224, channels=(1,), min_side=32, drops_alpha=True),
     samples=112120,
     has_boxes=True,
     fields={

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from tasks import shards
-from tasks.archives import LOOSE, Archive, HashMemory, hash_members, is_archive_name, list_all, remembering
+from tasks.archives import LOOSE, Archive, is_archive_name, list_all
 from tasks.datasets import find
-from tasks.files import sweep, write_json
+from tasks.files import digest, sweep, write_json
 from tasks.lake import STAGING_PREFIX, Lake
+from tasks.raw_memory import HashMemory, hash_members, remembering
 from tasks.release.manifest import insist_on_gates, is_published, name_of, point_to
 from tasks.samples import index_members, set_nested_copies_aside
 from tasks.schema import STORES, Dataset, UnusableInput
@@ -139,6 +140,7 @@ def _hash_inputs(
             if own.empty:
                 continue
             size = int(own["size_bytes"].sum())
+            identity = digest(sorted((name, by_name[name]) for name in own["member"]))
         else:
             size = Path(archive.paths[0]).stat().st_size
         inputs.append({"name": archive.name, "bytes": size, "sha256": identity})

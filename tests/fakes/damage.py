@@ -100,6 +100,11 @@ def change_members(archive: Path, change: Callable[[str, bytes], bytes]) -> None
     _write_members(archive, [replace(m, content=change(m.name, m.content)) for m in _members(archive)])
 
 
+def content_of(archive: Path, member: str) -> bytes:
+    """Bytes of a member."""
+    return _find(_members(archive), member).content
+
+
 def flip_member_byte(archive: Path, member: str) -> None:
     """Turn one bit in the middle of the data, so that the checksum in the directory no longer fits."""
     # Stored first: damage to a deflated stream may stop the decompressor before the checksum is reached.
