@@ -69,7 +69,24 @@ def test_pixels_come_out_as_they_went_in(name: str) -> None:
     np.testing.assert_array_equal(stored, expected)
     assert converted.facts["bit_depth"] == (16 if expected.dtype == np.uint16 else 8)
     assert converted.facts["channels"] == (1 if expected.ndim == 2 else 3)
-    assert converted.facts["transform"] == f"{steps}png"
+    assert converted.facts["transform"] == (f"{steps}png" if steps else "original bytes")
+    assert converted.is_original == (converted.encoded == data) == (not steps)
+
+
+@pytest.mark.parametrize(
+    ("data", "transform"),
+    [
+        (file_of(GREY, "JPEG"), AS_IT_IS),
+        (file_of(GREY), Transform(size=None, encoding="jpeg")),
+        (file_of(GREY), Transform(size=64)),
+    ],
+    ids=["another format is wanted", "jpeg is wanted", "a size is wanted"],
+)
+def test_bytes_are_kept_at_native_size_and_in_the_wanted_format_only(data: bytes, transform: Transform) -> None:
+    converted = convert(data, transform, ImageRules())
+    assert not converted.is_original
+    assert converted.encoded != data
+    assert converted.facts["transform"] == transform.encoding
 
 
 NOISE = file_of(RNG.integers(0, 256, (64, 64), dtype=np.uint8))
