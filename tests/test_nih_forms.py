@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from tasks.datasets.nih_chest_xray import DATASET, parse
 from tasks.schema import DataRefused, Table, UnusableInput
 from tasks.tables import read_table
+from tests.bench.published_counts import published_tables, write_tables
 from tests.command import said, scanmill
 from tests.conftest import Prepare
 from tests.fakes import damage
@@ -275,8 +277,44 @@ def test_validation_is_carved_by_patient_and_nothing_else_moves_it(plain: Path) 
     assert (without_lists[without_lists != "test"] == expected[without_lists != "test"]).all()
 
 
-def test_validation_is_thirteen_percent_of_patients_for_every_finding() -> None:
-    """Of made-up patients by the thousand: each finding within five standard deviations of chance."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
+    """Made-up tables of 112,120 films with the published counts."""
+    folder = tmp_path_factory.mktemp("published")
+    write_tables(folder, published_tables())
+    names = {"entries": nih.TABLE, "train_val_list": "train_val_list.txt", "test_list": "test_list.txt"}
+    rules = {rule.role: rule for rule in DATASET.tables}
+    return {role: read_table(rules[role], name, (folder / name).read_bytes()) for role, name in names.items()}
+
+
+def test_in_a_complete_table_validation_has_thirteen_percent_of_every_finding(published: dict[str, Table]) -> None:
+    rows = parse(published).rows
+    assert rows.groupby("patient_id")["split"].nunique().max() == 1
+    assert rows["split"].isin(DATASET.splits).all()
+    assert (rows["split"] == "test").sum() == 25_596
+    carved = rows[rows["meta.official_split"] == "train_val"]
+    is_validation = carved["split"] == "validation"
+    assert abs(is_validation.mean() - 0.13) < 0.001
+    for name in DATASET.labels:
+        carriers = carved[f"label.{name}"] == 1
+        # A patient goes whole: with 141 films of hernia one more or less is a percent or two.
+        assert abs(is_validation[carriers].mean() - 0.13) < max(0.001, 3 / carriers.sum()), name
+
+
+PARTS = [[number % 10 in (0, 2) for number in range(112_120)], [number % 10 != 9 for number in range(112_120)]]
+"""A fifth of the rows, and nine in ten, those among them."""
+
+
+def test_rows_that_come_later_move_nobody(published: dict[str, Table]) -> None:
+    whole = published["entries"]
+    few, most = (parse({**published, "entries": replace(whole, rows=whole.rows[part])}).rows for part in PARTS)
+    later = most.set_index("image")["split"]
+    assert len(few) < len(later) < 112_120
+    assert (later[few["image"]].to_numpy() == few["split"].to_numpy()).all()
+
+
+def test_in_a_table_that_may_grow_chance_deals_every_finding_alike() -> None:
+    """Of made-up patients by the thousand: each finding within five standard deviations."""
     patients = [f"{number:d}" for number in range(1, 4001)]
     frame = pd.DataFrame({"Image Index": [f"{int(p):08d}_000.png" for p in patients], "Patient ID": patients})
     names = list(DATASET.labels)

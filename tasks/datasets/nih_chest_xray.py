@@ -73,6 +73,25 @@ UNITS_PER_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 VALIDATION_SHARE = 0.13
 """Of the official train_val list: with it 70/10/20 of all films, the shares of Wang et al. (CVPR 2017, section 4)."""
 VALIDATION_SALT = "nih-chest-xray/validation/0"
+COMPLETE_ROWS = {"2020": 112120, "2017": 112120, "sample": 5606, "adjudicated": 4376}
+"""Data rows of the published tables, by form."""
+RARITY = (
+    "Hernia",
+    "Pneumonia",
+    "Fibrosis",
+    "Edema",
+    "Emphysema",
+    "Cardiomegaly",
+    "Pleural_Thickening",
+    "Consolidation",
+    "Pneumothorax",
+    "Mass",
+    "Nodule",
+    "Atelectasis",
+    "Effusion",
+    "Infiltration",
+)
+"""Findings, the rarest in the table of 2020 first. A patient's stratum is the rarest finding on any of its films."""
 TEST_SALT = "nih-chest-xray/test"
 TEST_SHARE = 0.2283
 """Where the official lists are not there: what they give to test, 25,596 of 112,120 films."""
@@ -192,17 +211,50 @@ def _yes_no(flags: pd.Series) -> pd.Series:
 def _place(frame: pd.DataFrame, tables: Mapping[str, Table]) -> list[pd.DataFrame]:
     """Set ``split`` and ``meta.official_split``; returns the rows of the lists.
 
-    Test is what the publisher lists as test. Validation is dealt out of the rest by a hash of the patient and nothing
-    else, so no other film, label or table can move it. Without lists test is dealt so too.
+    Test is what the publisher lists as test; without lists it is dealt by a hash of the patient. Validation is carved
+    out of the rest, see :func:`_is_validation`.
     """
     official, extras = _official_splits(frame, tables)
     frame["meta.official_split"] = official
     frame["check.official_split"] = _yes_no(official.notna())
     if tables.keys().isdisjoint(LISTS) and official.isna().all():
         official = _dealt(frame["patient_id"], TEST_SALT, {"test": TEST_SHARE, "train_val": 1.0})
-    carved = _dealt(frame["patient_id"], VALIDATION_SALT, {"validation": VALIDATION_SHARE, "train": 1.0})
-    frame["split"] = official.where(official != "train_val", carved)
+    is_train_val = official == "train_val"
+    is_complete = len(frame) == COMPLETE_ROWS.get(tables["entries"].form)
+    carved = _is_validation(frame[is_train_val], is_complete=is_complete).map({True: "validation", False: "train"})
+    frame["split"] = official.where(~is_train_val, carved)
     return extras
+
+
+def _is_validation(rows: pd.DataFrame, *, is_complete: bool) -> pd.Series:
+    """Whether each film of train_val goes to validation, by a hash of its patient.
+
+    In a table that may grow the patients are those whose hash lies below 13 %, whatever else is in the table, so that
+    rows which come later move nobody. A complete published table cannot grow: there all findings are spread evenly,
+    and archives that come later move nobody either.
+    """
+    fractions = {patient: group_fraction(str(patient), VALIDATION_SALT) for patient in rows["patient_id"].unique()}
+    fraction = rows["patient_id"].map(fractions).astype("float64")
+    if not is_complete:
+        return fraction < VALIDATION_SHARE
+    return rows["patient_id"].map(_evenly(rows, pd.Series(fractions))).astype(bool)
+
+
+def _evenly(rows: pd.DataFrame, fractions: pd.Series) -> pd.Series:
+    """By patient, whether it goes to validation: stratum by stratum, the rarest finding first.
+
+    Of each stratum the patients with the lowest fractions, as many as bring the finding to 13 % of its films, those
+    that came with rarer findings counted. Last come patients without finding, as many as bring all films to 13 %.
+    """
+    shows = rows[[f"label.{name}" for name in RARITY]].eq(1).fillna(False).assign(none=True)
+    films = shows.groupby(rows["patient_id"]).sum()
+    stratum = (films > 0).idxmax(axis=1)
+    is_validation = pd.Series(False, index=films.index)
+    for name in films.columns:
+        own = films.loc[fractions[films.index[stratum == name]].sort_values().index, name]
+        wanted = VALIDATION_SHARE * films[name].sum() - films.loc[is_validation, name].sum()
+        is_validation[own.index[own.cumsum() - own / 2 < wanted]] = True
+    return is_validation
 
 
 def _dealt(patients: pd.Series, salt: str, bounds: Mapping[str, float]) -> pd.Series:
@@ -355,10 +407,10 @@ DATASET = Dataset(
             "entries",
             ENTRY_COLUMNS,
             forms=(
-                TableForm("2020", BRACKETED, trailing_cells=0, rows=112120),
-                TableForm("2017", BRACKETED, trailing_cells=1, rows=112120),
-                TableForm("sample", PLAIN, rows=5606),
-                TableForm("adjudicated", (*BRACKETED, *ADJUDICATED), rows=4376),
+                TableForm("2020", BRACKETED, trailing_cells=0, rows=COMPLETE_ROWS["2020"]),
+                TableForm("2017", BRACKETED, trailing_cells=1, rows=COMPLETE_ROWS["2017"]),
+                TableForm("sample", PLAIN, rows=COMPLETE_ROWS["sample"]),
+                TableForm("adjudicated", (*BRACKETED, *ADJUDICATED), rows=COMPLETE_ROWS["adjudicated"]),
             ),
             aliases={"Patient Sex": "Patient Gender"},
         ),
