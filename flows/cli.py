@@ -53,6 +53,9 @@ AllowMissing = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
 ]
+SHAPING = ("size", "encoding", "quality", "stores", "table", "splits", "allow_missing")
+"""Options of ``prepare`` that make another release."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
 ShowProgress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
@@ -130,7 +133,7 @@ def check(
 
         paths = [str(path) for path in raw]
         file = str(splits) if splits else None
-        wanted = request(dataset, paths, "", stores=STORES, table=table, split_file=file, allow_missing=allow_missing)
+        wanted = request(dataset, paths, "", table=table, splits=file, allow_missing=allow_missing)
         counts, verdict = check_metadata(wanted, judge)
         if as_json:
             print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
@@ -219,11 +222,10 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
     from tasks.stages.index import published_release
     from tasks.stages.plan import request
 
-    if options["rehash"] or not Path(lake, dataset, "latest.json").is_file():
+    if options.get("rehash") or not Path(lake, dataset, "latest.json").is_file():
         return None
-    shaping = {name: options[name] for name in ("size", "encoding", "quality", "stores", "table", "allow_missing")}
-    wanted = request(dataset, raw, lake, **shaping, split_file=options["splits"])
-    release = published_release(wanted, allow_gate_failure=options["allow_gate_failure"])
+    wanted = request(dataset, raw, lake, **{name: options[name] for name in SHAPING if name in options})
+    release = published_release(wanted, allow_gate_failure=options.get("allow_gate_failure", False))
     return {"release": release, "is_new": False} if release else None
 
 
@@ -349,17 +351,4 @@ def demo(
         raw = make_raw(folder / "raw", images)
         if not as_json:
             print(f"made {raw}: {images} drawn X-rays in zips, with defects planted; no patient is in it\n")
-        options: dict[str, Any] = {
-            "size": None,
-            "encoding": "png",
-            "quality": 95,
-            "stores": list(STORES),
-            "workers": workers,
-            "dask": None,
-            "table": None,
-            "splits": None,
-            "allow_missing": None,
-            "allow_gate_failure": False,
-            "rehash": False,
-        }
-        _prepare("nih-chest-xray", [str(raw)], str(folder / "lake"), options, as_json, progress)
+        _prepare("nih-chest-xray", [str(raw)], str(folder / "lake"), {"workers": workers}, as_json, progress)

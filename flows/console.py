@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -109,3 +109,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """``train 6,760 · test 2,250``."""
+    return " · ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flows.console import size
+from flows.console import counts_text, size
 from tasks.datasets import catalogue
 from tasks.release.diff import CHANGES, KINDS, Difference, Finding, Inputs, Kind, Setting
 
@@ -61,7 +61,7 @@ def _setting(setting: Setting) -> str:
 
 def _counted(finding: Finding, verb: str, order: Mapping[str, int]) -> str:
     counts = dict(sorted(finding.counts.items(), key=lambda item: (order.get(item[0], len(order)), item)))
-    return f"{len(finding.ids):,} {verb}" + (f" ({_counts(counts)})" if counts else "")
+    return f"{len(finding.ids):,} {verb}" + (f" ({counts_text(counts)})" if counts else "")
 
 
 def _reading_order(dataset: str) -> dict[str, int]:
@@ -69,13 +69,9 @@ def _reading_order(dataset: str) -> dict[str, int]:
     return {split: place for place, split in enumerate(declared.splits)} if declared else {}
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return " · ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
 def _change(kind: Kind, finding: Finding) -> Iterator[str]:
     if finding.ids:
-        yield f"{_INDENT}{kind.replace('-', ' ')}: {len(finding.ids):,} changed ({_counts(finding.counts)})"
+        yield f"{_INDENT}{kind.replace('-', ' ')}: {len(finding.ids):,} changed ({counts_text(finding.counts)})"
         yield from _examples(finding, "  ")
 
 
@@ -86,14 +82,14 @@ def _moves(finding: Finding) -> Iterator[str]:
     first = [f"{name} {move}" for name, move in zip(finding.ids, finding.details, strict=True)][:EXAMPLES]
     more = f", … {len(finding.ids) - EXAMPLES:,} more, see --list" if len(finding.ids) > EXAMPLES else ""
     yield f"  splits     {len(finding.ids):,} MOVED: {', '.join(first)}{more}"
-    yield f"{_INDENT}{_counts(finding.counts)}; a model trained on one release must not be tested on the other"
+    yield f"{_INDENT}{counts_text(finding.counts)}; a model trained on one release must not be tested on the other"
 
 
 def _quarantine(difference: Difference) -> Iterator[str]:
     to, back = difference.findings["refused"], difference.findings["restored"]
     line = f"  quarantine {difference.quarantine_before:,} → {difference.quarantine_after:,} rows"
-    line += f"; {_samples(to)} went there ({_counts(to.counts)})" if to.ids else ""
-    line += f"; {_samples(back)} came back ({_counts(back.counts)})" if back.ids else ""
+    line += f"; {_samples(to)} went there ({counts_text(to.counts)})" if to.ids else ""
+    line += f"; {_samples(back)} came back ({counts_text(back.counts)})" if back.ids else ""
     yield line
     yield from _examples(to, "to    ")
     yield from _examples(back, "from  ")
@@ -109,7 +105,7 @@ def _columns(difference: Difference) -> Iterator[str]:
 
 def _moved_in_raw(finding: Finding) -> Iterator[str]:
     if finding.ids:
-        yield f"  raw        {_samples(finding)} moved in raw ({_counts(finding.counts)}), which is no change"
+        yield f"  raw        {_samples(finding)} moved in raw ({counts_text(finding.counts)}), which is no change"
         yield from _examples(finding)
 
 

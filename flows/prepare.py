@@ -56,7 +56,7 @@ def prepare(
         quality=quality,
         stores=stores,
         table=table,
-        split_file=splits,
+        splits=splits,
         allow_missing=allow_missing,
     )
     home = wanted.place.home

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.console import size
+from flows.console import counts_text, size
 from tasks.datasets import find
 from tasks.files import read_json
 from tasks.lake import Lake
@@ -71,19 +71,15 @@ def _holdings(holds: Mapping[str, Any]) -> list[str]:
         lines[0] += f"{largest['rows']:,}"
     for name in ("sex", "view"):
         if holds[name]:
-            lines.append(f"  {name:<14} {_counts(holds[name])}")
+            lines.append(f"  {name:<14} {counts_text(holds[name])}")
     for name, split in holds["splits"].items():
         groups_text = f" of {split['groups']:,} groups" if split["groups"] else ""
         labels = {**{label: count for label, count in split["labels"].items() if count}, "none": split["none"]}
-        lines.append(f"  {name:<14} {split['rows']:,}{groups_text}: {_counts(labels)}")
+        lines.append(f"  {name:<14} {split['rows']:,}{groups_text}: {counts_text(labels)}")
     if boxes := holds["boxes"]:
         total = sum(boxes["boxes"].values())
-        lines.append(f"  {'boxes':<14} {total:,} on {boxes['rows']:,} images: {_counts(boxes['boxes'])}")
+        lines.append(f"  {'boxes':<14} {total:,} on {boxes['rows']:,} images: {counts_text(boxes['boxes'])}")
     return lines
-
-
-def _counts(values: Mapping[str, int]) -> str:
-    return " · ".join(f"{name} {count:,}" for name, count in values.items())
 
 
 def _outcome_lines(verdict: Verdict) -> list[str]:

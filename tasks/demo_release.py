@@ -93,11 +93,11 @@ def write_nih_release(
     for archive, block in blocks.items():
         boxes += _write_archive(folder / archive, block, roles, test_patients, side, seed)
     listed = _listed(exams, roles)
-    _write_lines(folder / TABLE, [TABLE_HEADER, *(exam.as_row() for exam in listed)], ends_with_newline=True)
-    _write_lines(folder / BOXES, [BOX_HEADER, *boxes], ends_with_newline=True)
+    write_lines(folder / TABLE, [TABLE_HEADER, *(exam.as_row() for exam in listed)], ends_with_newline=True)
+    write_lines(folder / BOXES, [BOX_HEADER, *boxes], ends_with_newline=True)
     for name, is_test in (("train_val_list.txt", False), ("test_list.txt", True)):
         names = [exam.image for exam in listed if (exam.patient in test_patients) == is_test]
-        _write_lines(folder / name, names, ends_with_newline=False)
+        write_lines(folder / name, names, ends_with_newline=False)
     (folder / "FAQ_CHESTXRAY.pdf").write_bytes(
         b"%PDF-1.4\n% Made up: the published release has a leaflet here.\n%%EOF\n"
     )
@@ -192,16 +192,22 @@ def _box_rows(exam: Exam, phantom: Phantom) -> Iterator[str]:
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    info = zipfile.ZipInfo(name, _TIMESTAMP)
-    info.external_attr = 0o644 << 16
-    info.create_system = 3
     with warnings.catch_warnings():
         # A name that is there twice is one of the defects.
         warnings.simplefilter("ignore", UserWarning)
-        archive.writestr(info, content)
+        archive.writestr(zip_entry(name), content)
 
 
-def _write_lines(path: Path, lines: Sequence[str], *, ends_with_newline: bool) -> None:
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """An entry that tells nothing of when and where it was written."""
+    info = zipfile.ZipInfo(name, _TIMESTAMP)
+    info.external_attr = 0o644 << 16
+    info.create_system = 3
+    return info
+
+
+def write_lines(path: Path, lines: Sequence[str], *, ends_with_newline: bool) -> None:
+    """Write text with LF between the lines; the publisher ends tables with one, and lists without."""
     path.write_bytes(("\n".join(lines) + ("\n" if ends_with_newline else "")).encode())
 
 

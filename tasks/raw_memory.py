@@ -59,8 +59,8 @@ def _directory_digest(path: Path) -> str:
 def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, str]]:
     """Identity of an archive, and of each loose file.
 
-    Returns the SHA-256 of the zip or tar file and no member hashes; or, for loose files, the digest of all names and
-    hashes, and the SHA-256 of each file by member name.
+    Returns the SHA-256 of the zip or tar file and no member hashes; or, for loose files, no identity, which they have
+    one by one, and the SHA-256 of each file by member name.
     """
     if archive.kind == "zip":
         path = Path(archive.paths[0])
@@ -69,8 +69,7 @@ def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, s
         return scan(archive).sha256, {}
     files = dict(loose_files(archive))
     hashes = memory.hash_all(files.values())
-    by_name = {name: hashes[path] for name, path in files.items()}
-    return digest(sorted(by_name.items())), by_name
+    return "", {name: hashes[path] for name, path in files.items()}
 
 
 def remembering(archive: Archive, folder: Path, *, is_trusted: bool) -> Archive:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks import boxes
 from tasks.schema import Dataset
 
 OFFICIAL_SPLIT = "meta.official_split"
@@ -68,6 +69,4 @@ def _split(part: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
 def _boxes(rows: pd.DataFrame) -> dict[str, Any] | None:
     if "boxes" not in rows or rows["boxes"].isna().all():
         return None
-    boxed = rows["boxes"].dropna()
-    counts = pd.Series([box["label"] for boxes in boxed for box in boxes]).value_counts().sort_index()
-    return {"rows": len(boxed), "boxes": {str(label): int(count) for label, count in counts.items()}}
+    return {"rows": int(rows["boxes"].notna().sum()), "boxes": _values(boxes.one_per_row(rows, "boxes"), "label")}

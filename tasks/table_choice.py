@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tasks.archives import Archive, MemberRefused, read_member
+from tasks.archives import LOOSE, Archive, MemberRefused, read_member
 from tasks.schema import Dataset, TableRule, UnusableInput
 from tasks.tables import form_of, header_of, recognise, why_not
 
@@ -33,7 +33,7 @@ class ChosenTable:
     @property
     def name(self) -> str:
         """``archive/member``, or the path of a loose file."""
-        return self.member if self.archive == "." else f"{self.archive}/{self.member}"
+        return self.member if self.archive == LOOSE else f"{self.archive}/{self.member}"
 
 
 def name_tables(index: pd.DataFrame, archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
@@ -62,13 +62,18 @@ def name_tables(index: pd.DataFrame, archives: Sequence[Archive], dataset: Datas
     return found
 
 
-def choose_tables(index: pd.DataFrame, dataset: Dataset, wanted: str | None) -> dict[str, ChosenTable]:
-    """Role to the table that is used; the others of its role become ``ignored`` in ``index``.
+def as_json(tables: Sequence[ChosenTable]) -> dict[str, dict[str, str]]:
+    """Role to name and form, as they stand in the manifest."""
+    return {table.role: {"name": table.name, "form": table.form} for table in tables}
+
+
+def choose_tables(index: pd.DataFrame, dataset: Dataset, wanted: str | None) -> tuple[ChosenTable, ...]:
+    """One table of each role; the others of its role become ``ignored`` in ``index``.
 
     ``wanted`` is a form, or the end of a path. Raises :class:`UnusableInput` for a required table that is missing or
     unreadable, for a ``wanted`` that is not there, and where neither form nor ``wanted`` decides between two.
     """
-    chosen: dict[str, ChosenTable] = {}
+    chosen: list[ChosenTable] = []
     taken = False
     for rule in dataset.tables:
         found = index[(index["kind"] == "table") & (index["role"] == rule.role)]
@@ -82,14 +87,14 @@ def choose_tables(index: pd.DataFrame, dataset: Dataset, wanted: str | None) -> 
         candidates = [_chosen(row) for row in found[~copies].to_dict("records")]
         pick, is_wanted = _pick(rule, candidates, wanted)
         taken = taken or is_wanted
-        is_other = [_chosen(row) != pick for row in found[~copies].to_dict("records")]
+        is_other = [candidate != pick for candidate in candidates]
         index.loc[found.index[~copies][is_other], ["kind", "reason"]] = ["ignored", NOT_CHOSEN]
-        chosen[rule.role] = pick
+        chosen.append(pick)
     if wanted is not None and not taken:
         there = index.loc[index["form"] != ""]
         options = ", ".join(f"{row.form} ({row.member})" for row in there.itertuples())
         raise UnusableInput(f"--table {wanted}: there is no such table; found: {options or 'none with several forms'}")
-    return chosen
+    return tuple(chosen)
 
 
 def _chosen(row: Mapping[Hashable, object]) -> ChosenTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def write_fake(dataset: str, folder: Path, **parameters: Any) -> Any:
     return module.write(folder, **parameters)
 
 
+def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:
+    """Folder of the release that a raw NIH folder makes."""
+    return lake / "nih-chest-xray" / "releases" / str(prepare("nih-chest-xray", raw, lake, **parameters)["release"])
+
+
 @pytest.fixture(scope="session", params=list(catalogue()))
 def dataset_name(request: pytest.FixtureRequest) -> str:
     """Every dataset of the catalogue in turn."""
@@ -93,6 +99,26 @@ def lakes(
         return published[dataset]
 
     return lake
+
+
+@pytest.fixture(scope="session")
+def flawless_nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw NIH release of 100 films in three archives, table of 2020, without defects; do not change it."""
+    folder = tmp_path_factory.mktemp("flawless") / "raw"
+    write_fake("nih-chest-xray", folder, images=100, defects=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flawless_release(flawless_nih: Path, prepare: Prepare, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the release made from it; do not change it."""
+    return released(prepare, flawless_nih, tmp_path_factory.mktemp("flawless-lake"))
+
+
+@pytest.fixture
+def copy(flawless_nih: Path, tmp_path: Path) -> Path:
+    """A copy of the raw release, to be changed."""
+    return Path(shutil.copytree(flawless_nih, tmp_path / "raw"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,43 +16,15 @@ from tasks.schema import DataRefused, Table, UnusableInput
 from tasks.tables import read_table
 from tests.bench.published_counts import published_tables, write_tables
 from tests.command import said, scanmill
-from tests.conftest import Prepare
+from tests.conftest import Prepare, released
 from tests.fakes import damage
 from tests.fakes import nih_chest_xray as nih
+from tests.release_files import outcomes_of, samples_of
 
 NAME = "nih-chest-xray"
 IMAGES = 100
 VARYING = ("archive", "member", "shard", "row", "tar_offset")
 """Columns that say where a sample lay and lies."""
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release in Kaggle's form with the table of 2020, without defects; do not change it."""
-    folder = tmp_path_factory.mktemp("nih") / "raw"
-    nih.write(folder, images=IMAGES, defects=False)
-    return folder
-
-
-@pytest.fixture
-def copy(raw: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(raw, tmp_path / "raw"))
-
-
-@pytest.fixture(scope="module")
-def plain(raw: Path, prepare: Prepare, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release made from it."""
-    return released(prepare, raw, tmp_path_factory.mktemp("plain"))
-
-
-def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:
-    """Folder of the release that a raw folder makes."""
-    return lake / NAME / "releases" / str(prepare(NAME, raw, lake, **parameters)["release"])
-
-
-def samples_of(release: Path) -> pd.DataFrame:
-    return pd.read_parquet(release / "samples.parquet").set_index("sample_id").sort_index()
 
 
 def agreeing(release: Path) -> pd.DataFrame:
@@ -71,15 +42,15 @@ def used_table(release: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("form", ["2017", "sample", "adjudicated"])
 def test_every_form_of_the_label_table_gives_the_same_samples_whatever_it_is_called(
-    form: str, plain: Path, copy: Path, prepare: Prepare, tmp_path: Path
+    form: str, flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     nih.retable(copy, form, "labels.csv")
     release = released(prepare, copy, tmp_path / "lake")
-    pd.testing.assert_frame_equal(agreeing(release), agreeing(plain))
+    pd.testing.assert_frame_equal(agreeing(release), agreeing(flawless_release))
     assert used_table(release) == {"name": "labels.csv", "form": form}
     samples = samples_of(release)
     assert (samples["meta.follow_up"] == samples.index.str[9:].astype(int)).all()
-    assert (samples_of(plain)["meta.follow_up"] != samples["meta.follow_up"]).any()
+    assert (samples_of(flawless_release)["meta.follow_up"] != samples["meta.follow_up"]).any()
     (table,) = copy.glob("labels.csv")
     published = {f"meta.{name}" for name in read_table(DATASET.tables[0], "", table.read_bytes()).rows.columns}
     assert published <= set(samples)
@@ -99,11 +70,11 @@ ARCHIVES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("form", ARCHIVES)
 def test_every_form_of_the_archives_gives_the_same_samples(
-    form: str, plain: Path, copy: Path, prepare: Prepare, tmp_path: Path
+    form: str, flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     ARCHIVES[form](copy)
     release = released(prepare, copy, tmp_path / "lake")
-    expected, found = (samples_of(path).drop(columns=list(VARYING)) for path in (plain, release))
+    expected, found = (samples_of(path).drop(columns=list(VARYING)) for path in (flawless_release, release))
     pd.testing.assert_frame_equal(found, expected)
     counted = json.loads((release / "manifest.json").read_bytes())["accounting"]
     assert counted["quarantined"] == 0
@@ -111,7 +82,7 @@ def test_every_form_of_the_archives_gives_the_same_samples(
 
 
 def test_line_ends_marks_and_names_of_columns_that_copies_have(
-    plain: Path, copy: Path, prepare: Prepare, tmp_path: Path
+    flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     """A table saved again by a spreadsheet: CRLF, a byte order mark, ids without zeros, another word for sex."""
     table = nih.retable(copy, "sample")
@@ -121,15 +92,15 @@ def test_line_ends_marks_and_names_of_columns_that_copies_have(
     table.write_text("\n".join(",".join(cells) for cells in [rows[0], *bare]))
     for path in (table, copy / "BBox_List_2017.csv", copy / "test_list.txt", copy / "train_val_list.txt"):
         nih.respell(path, newline="\r\n", byte_order_mark=True)
-    pd.testing.assert_frame_equal(agreeing(released(prepare, copy, tmp_path / "lake")), agreeing(plain))
+    pd.testing.assert_frame_equal(agreeing(released(prepare, copy, tmp_path / "lake")), agreeing(flawless_release))
 
 
 def test_of_several_tables_the_newest_whole_one_is_used_unless_another_is_asked_for(
-    copy: Path, raw: Path, prepare: Prepare, tmp_path: Path
+    copy: Path, flawless_nih: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     for form in ("2017", "adjudicated"):
         nih.retable(copy, form)
-        shutil.copy(raw / nih.TABLE, copy)
+        shutil.copy(flawless_nih / nih.TABLE, copy)
     newest = released(prepare, copy, tmp_path / "lake")
     assert used_table(newest) == {"name": nih.NAMES["2020"], "form": "2020"}
     counted = json.loads((newest / "manifest.json").read_bytes())["accounting"]
@@ -226,8 +197,7 @@ def test_impossible_ages_and_units_are_emptied_and_declared_for_the_form_that_ha
     ages = samples_of(release)["age_years"].loc[[cells[0].removesuffix(".png") for cells in rows[:3]]]
     assert ages.isna().tolist() == [True, True, False]
     assert ages.iloc[2] == 13 / 12
-    report = json.loads((release / "quality" / "report.json").read_bytes())
-    outcomes = {o["code"]: o for verdict in report["verdicts"] for o in verdict["outcomes"]}
+    outcomes = outcomes_of(release)
     assert [(outcomes[c]["status"], outcomes[c]["known_rows"]) for c in ("implausible-age", "age-unit")] == [
         ("known", 1),
         ("known", 1),
@@ -265,8 +235,8 @@ def test_a_release_without_any_box_is_prepared_like_any_other(
     assert not (release / "boxes.coco.json").exists()
 
 
-def test_validation_is_carved_by_patient_and_nothing_else_moves_it(plain: Path) -> None:
-    samples = samples_of(plain)
+def test_validation_is_carved_by_patient_and_nothing_else_moves_it(flawless_release: Path) -> None:
+    samples = samples_of(flawless_release)
     assert set(samples.loc[samples["meta.official_split"] == "test", "split"]) == {"test"}
     carved = samples[samples["meta.official_split"] == "train_val"]
     assert set(carved["split"]) == {"train", "validation"}
@@ -337,13 +307,12 @@ def test_without_the_official_lists_splits_are_dealt_and_the_report_says_so(
     nih.drop(copy, "train_val_list.txt")
     release = released(prepare, copy, tmp_path / "lake")
     assert set(samples_of(release)["split"]) == {"train", "validation", "test"}
-    report = json.loads((release / "quality" / "report.json").read_bytes())
-    outcomes = {o["code"]: o for verdict in report["verdicts"] for o in verdict["outcomes"]}
+    outcomes = outcomes_of(release)
     assert (outcomes["no-official-split"]["status"], outcomes["no-official-split"]["failed"]) == ("warned", IMAGES)
 
 
-def test_a_user_brings_another_split_file(plain: Path, copy: Path, prepare: Prepare, tmp_path: Path) -> None:
-    patients = sorted(set(samples_of(plain)["patient_id"]))
+def test_a_user_brings_another_split_file(flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path) -> None:
+    patients = sorted(set(samples_of(flawless_release)["patient_id"]))
     names = {patient: ("test", "train", "validation")[number % 3] for number, patient in enumerate(patients)}
     file = tmp_path / "mine.csv"
     file.write_text("patient_id,split\n" + "".join(f"{p},{s}\n" for p, s in names.items()))
@@ -352,8 +321,8 @@ def test_a_user_brings_another_split_file(plain: Path, copy: Path, prepare: Prep
     assert samples["split"].tolist() == [names[patient] for patient in samples["patient_id"]]
     inputs = [entry["name"] for entry in json.loads((release / "manifest.json").read_bytes())["inputs"]]
     assert "splits: mine.csv" in inputs
-    again = released(prepare, copy, tmp_path / "lake2", splits=str(plain / "samples.parquet"))
-    assert samples_of(again)["split"].equals(samples_of(plain)["split"])
+    again = released(prepare, copy, tmp_path / "lake2", splits=str(flawless_release / "samples.parquet"))
+    assert samples_of(again)["split"].equals(samples_of(flawless_release)["split"])
 
 
 SPLIT_FILES = {
@@ -365,20 +334,20 @@ SPLIT_FILES = {
 
 
 @pytest.mark.parametrize("name", SPLIT_FILES)
-def test_a_split_file_that_cannot_be_used_is_one_clear_error(name: str, raw: Path, tmp_path: Path) -> None:
+def test_a_split_file_that_cannot_be_used_is_one_clear_error(name: str, flawless_nih: Path, tmp_path: Path) -> None:
     text, expected = SPLIT_FILES[name]
     (tmp_path / "mine.csv").write_text(text)
-    result = scanmill("check", NAME, "--raw", raw, "--splits", tmp_path / "mine.csv")
+    result = scanmill("check", NAME, "--raw", flawless_nih, "--splits", tmp_path / "mine.csv")
     assert result.exit_code == 2
     assert expected in said(result)
-    missing = scanmill("check", NAME, "--raw", raw, "--splits", tmp_path / "nowhere.csv")
+    missing = scanmill("check", NAME, "--raw", flawless_nih, "--splits", tmp_path / "nowhere.csv")
     assert "cannot be read" in said(missing)
 
 
 def test_what_a_split_file_does_not_name_is_refused_and_a_leaking_one_fails_the_gate(
-    plain: Path, copy: Path, prepare: Prepare, tmp_path: Path
+    flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
-    samples = samples_of(plain)
+    samples = samples_of(flawless_release)
     lines = [f"{name},train" for name in samples.index[1:]]
     (tmp_path / "most.csv").write_text("\n".join(["sample_id,split", *lines]))
     release = released(prepare, copy, tmp_path / "lake", splits=str(tmp_path / "most.csv"))

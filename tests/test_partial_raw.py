@@ -6,33 +6,15 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pytest
 
 from tests.command import said, scanmill
 from tests.conftest import Prepare
 from tests.fakes import nih_chest_xray as nih
-from tests.release_files import files_of
+from tests.release_files import files_of, outcomes_of, samples_of
 
 NAME = "nih-chest-xray"
-IMAGES = 120
+IMAGES = 100
 THIRD = "images_003.zip"
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete release of three archives; do not change it."""
-    folder = tmp_path_factory.mktemp("nih") / "raw"
-    nih.write(folder, images=IMAGES, defects=False)
-    return folder
-
-
-@pytest.fixture
-def copy(raw: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(raw, tmp_path / "raw"))
 
 
 def members(archive: Path) -> list[str]:
@@ -40,19 +22,10 @@ def members(archive: Path) -> list[str]:
         return [name for name in opened.namelist() if name.endswith(".png")]
 
 
-def samples_of(release: Path) -> pd.DataFrame:
-    return pd.read_parquet(release / "samples.parquet").set_index("sample_id")
-
-
 def shards_of(release: Path) -> dict[str, int]:
     """SHA-256 of every shard to its inode."""
     manifest = json.loads((release / "manifest.json").read_bytes())
     return {entry["sha256"]: (release / entry["path"]).stat().st_ino for entry in manifest["shards"]}
-
-
-def outcomes_of(folder: Path) -> dict[str, Any]:
-    report = json.loads((folder / "quality" / "report.json").read_bytes())
-    return {o["code"]: o for verdict in report["verdicts"] for o in verdict["outcomes"]}
 
 
 def test_what_is_missing_is_said_and_a_tolerance_decides_whether_the_rest_is_published(
@@ -76,23 +49,23 @@ def test_what_is_missing_is_said_and_a_tolerance_decides_whether_the_rest_is_pub
 
 
 def test_an_archive_that_arrives_later_costs_only_itself_and_moves_nobody(
-    copy: Path, raw: Path, prepare: Prepare, tmp_path: Path
+    copy: Path, flawless_nih: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     nih.drop(copy, THIRD)
     home = tmp_path / "lake" / NAME
     before = home / "releases" / prepare(NAME, copy, tmp_path / "lake", allow_missing=0.5)["release"]
     old = shards_of(before)
-    shutil.copy(raw / THIRD, copy)
+    shutil.copy(flawless_nih / THIRD, copy)
     outcome = prepare(NAME, copy, tmp_path / "lake", allow_missing=0.5)
     after = home / "releases" / outcome["release"]
-    assert outcome["images"] - outcome["reused"] == len(members(raw / THIRD))
+    assert outcome["images"] - outcome["reused"] == len(members(flawless_nih / THIRD))
     assert old.items() <= shards_of(after).items()
     earlier, later = samples_of(before), samples_of(after)
     assert len(later) == IMAGES
     assert later.loc[earlier.index, "split"].equals(earlier["split"])
-    assert set(later.index) - set(earlier.index) == {Path(name).stem for name in members(raw / THIRD)}
+    assert set(later.index) - set(earlier.index) == {Path(name).stem for name in members(flawless_nih / THIRD)}
     at_once = tmp_path / "other" / NAME / "releases"
-    whole = prepare(NAME, raw, tmp_path / "other", allow_missing=0.5)["release"]
+    whole = prepare(NAME, flawless_nih, tmp_path / "other", allow_missing=0.5)["release"]
     assert files_of(at_once / whole) == files_of(after)
 
 

@@ -218,7 +218,8 @@ def _place(frame: pd.DataFrame, tables: Mapping[str, Table]) -> list[pd.DataFram
     frame["meta.official_split"] = official
     frame["check.official_split"] = _yes_no(official.notna())
     if tables.keys().isdisjoint(LISTS) and official.isna().all():
-        official = _dealt(frame["patient_id"], TEST_SALT, {"test": TEST_SHARE, "train_val": 1.0})
+        is_test = frame["patient_id"].map(_fractions(frame["patient_id"], TEST_SALT)) < TEST_SHARE
+        official = is_test.map({True: "test", False: "train_val"})
     is_train_val = official == "train_val"
     is_complete = len(frame) == COMPLETE_ROWS.get(tables["entries"].form)
     carved = _is_validation(frame[is_train_val], is_complete=is_complete).map({True: "validation", False: "train"})
@@ -233,11 +234,10 @@ def _is_validation(rows: pd.DataFrame, *, is_complete: bool) -> pd.Series:
     rows which come later move nobody. A complete published table cannot grow: there all findings are spread evenly,
     and archives that come later move nobody either.
     """
-    fractions = {patient: group_fraction(str(patient), VALIDATION_SALT) for patient in rows["patient_id"].unique()}
-    fraction = rows["patient_id"].map(fractions).astype("float64")
+    fractions = _fractions(rows["patient_id"], VALIDATION_SALT)
     if not is_complete:
-        return fraction < VALIDATION_SHARE
-    return rows["patient_id"].map(_evenly(rows, pd.Series(fractions))).astype(bool)
+        return rows["patient_id"].map(fractions) < VALIDATION_SHARE
+    return rows["patient_id"].map(_evenly(rows, fractions)).astype(bool)
 
 
 def _evenly(rows: pd.DataFrame, fractions: pd.Series) -> pd.Series:
@@ -257,11 +257,9 @@ def _evenly(rows: pd.DataFrame, fractions: pd.Series) -> pd.Series:
     return is_validation
 
 
-def _dealt(patients: pd.Series, salt: str, bounds: Mapping[str, float]) -> pd.Series:
-    """The first name whose bound lies above the patient's fraction; each patient is hashed once."""
-    fractions = {patient: group_fraction(str(patient), salt) for patient in patients.unique()}
-    dealt = {patient: next(n for n, bound in bounds.items() if f < bound) for patient, f in fractions.items()}
-    return patients.map(dealt)
+def _fractions(patients: pd.Series, salt: str) -> pd.Series:
+    """By patient, a number in [0, 1) from its hash; each patient is hashed once."""
+    return pd.Series({patient: group_fraction(str(patient), salt) for patient in patients.unique()}, dtype="float64")
 
 
 LISTS = {"train_val_list": "train_val", "test_list": "test"}

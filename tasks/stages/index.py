@@ -80,7 +80,7 @@ def _identify(
             f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
             f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
         )
-    tables = tuple(choose_tables(members, dataset, request.table).values())
+    tables = choose_tables(members, dataset, request.table)
     memory = HashMemory(request.place.hashes, is_trusted=not rehash)
     inputs, identities, hashes = _hash_inputs(archives, members, memory)
     members["sha256"] = [hashes.get(name) for name in members["member"]]

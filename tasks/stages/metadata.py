@@ -18,7 +18,7 @@ from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, UnusableIn
 from tasks.split_file import splits_of
 from tasks.stages.index import classify, fetch
 from tasks.stages.plan import Plan, Request, declared, read_entries, write_entries, write_frame
-from tasks.table_choice import ChosenTable, choose_tables
+from tasks.table_choice import ChosenTable, as_json, choose_tables
 from tasks.tables import read_table
 
 WORDS = {"image-without-row": "no metadata row names {}", "row-without-image": "no image is called {}"}
@@ -90,12 +90,12 @@ def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verd
     """
     archives = fetch(request.raw)
     members = classify(archives, find(request.dataset))
-    chosen = tuple(choose_tables(members, find(request.dataset), request.table).values())
+    chosen = choose_tables(members, find(request.dataset), request.table)
     dataset = declared(request, chosen)
     entries, parsed, tables = _entries(archives, members, chosen, dataset, request.split_file)
     verdict, _, _ = judge(checks.with_metadata_checks(entries, dataset), dataset, "metadata", None)
     counts = {
-        "tables": {table.role: {"name": table.name, "form": table.form} for table in chosen},
+        "tables": as_json(chosen),
         "holds": count_rows(parsed.rows, dataset),
         "archives": len(archives),
         "members": len(members),

@@ -17,8 +17,8 @@ from tasks.files import read_json, write_bytes
 from tasks.lake import Lake
 from tasks.release.manifest import identity
 from tasks.samples import check_columns, entry_schema, meta_columns
-from tasks.schema import Dataset, Encoding, Store, Transform, Verdict
-from tasks.table_choice import ChosenTable
+from tasks.schema import STORES, Dataset, Encoding, Store, Transform, Verdict
+from tasks.table_choice import ChosenTable, as_json
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ def request(
     size: int | None = None,
     encoding: Encoding = "png",
     quality: int = 95,
-    stores: Sequence[Store],
+    stores: Sequence[Store] = STORES,
     table: str | None = None,
-    split_file: str | None = None,
+    splits: str | None = None,
     allow_missing: float | None = None,
 ) -> Request:
     """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
     chosen = find(dataset).image.size if size is None else size or None
     transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else None)
     home = str(Path(lake).expanduser())
-    return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, split_file, allow_missing)
+    return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, splits, allow_missing)
 
 
 def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
@@ -102,8 +102,7 @@ def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
 
 def identity_of(request: Request, tables: Sequence[ChosenTable]) -> dict[str, Any]:
     """Parameters and code of the release that a request makes from these tables, as in the manifest."""
-    used = {table.role: {"name": table.name, "form": table.form} for table in tables}
-    extra = {"tables": used, "allow_missing": request.allow_missing}
+    extra = {"tables": as_json(tables), "allow_missing": request.allow_missing}
     return identity(find(request.dataset), request.transform, request.stores, extra)
 
 

@@ -33,6 +33,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tasks.demo_release import zip_entry
 from tasks.phantoms import chest
 from tests.bench.published_counts import (
     IMAGES_OF_ARCHIVE,
@@ -68,7 +69,6 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ZLIB_HEADER = b"\x78\x9c"
 _LAST_BLOCK = b"\x03\x00"
 """An empty deflate block with the final bit set."""
-_TIMESTAMP = (2017, 12, 20, 0, 0, 0)
 _UNIX_TIMESTAMP = 1_513_728_000
 
 
@@ -262,10 +262,7 @@ def _zip(path: Path) -> Iterator[Add]:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, content: bytes) -> None:
-            info = zipfile.ZipInfo(name, _TIMESTAMP)
-            info.external_attr = 0o644 << 16
-            info.create_system = 3
-            archive.writestr(info, content)
+            archive.writestr(zip_entry(name), content)
 
         yield add
 

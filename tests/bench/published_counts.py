@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.demo_release import BOX_HEADER, BOXES, TABLE, TABLE_HEADER
+from tasks.demo_release import BOX_HEADER, BOXES, TABLE, TABLE_HEADER, write_lines
 from tasks.invented_exams import Exam
 
 ROWS = 112_120
@@ -186,14 +186,10 @@ def write_tables(folder: Path, tables: Tables, *, side: int = SIDE) -> None:
     for exam in tables.exams:
         lists[exam.patient in tables.test_patients].append(exam.image)
     boxes = [_box_line(box, side / SIDE) for box in tables.boxes]
-    _write_lines(folder / TABLE, [TABLE_HEADER, *(exam.as_row() for exam in tables.exams)], ending="\n")
-    _write_lines(folder / BOXES, [BOX_HEADER, *boxes], ending="\n")
-    _write_lines(folder / TRAIN_VAL_LIST, sorted(lists[False]), ending="")
-    _write_lines(folder / TEST_LIST, sorted(lists[True]), ending="")
-
-
-def _write_lines(path: Path, lines: Sequence[str], *, ending: str) -> None:
-    path.write_bytes(("\n".join(lines) + ending).encode())
+    write_lines(folder / TABLE, [TABLE_HEADER, *(exam.as_row() for exam in tables.exams)], ends_with_newline=True)
+    write_lines(folder / BOXES, [BOX_HEADER, *boxes], ends_with_newline=True)
+    write_lines(folder / TRAIN_VAL_LIST, sorted(lists[False]), ends_with_newline=False)
+    write_lines(folder / TEST_LIST, sorted(lists[True]), ends_with_newline=False)
 
 
 def _box_line(box: PublishedBox, scale: float) -> str:
