@@ -1,0 +1,381 @@
+"""Fetch a raw release into the lake: look, compare with what is here, bring what is missing, verify, record.
+
+``fetch(source, raw)`` may be called at any time and by several processes: they take turns, a broken download goes on
+where it stopped, and a source that has not changed costs one request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tasks import credentials
+from tasks.credentials import Credentials
+from tasks.files import sha256_file, waiting_lock
+from tasks.progress import Meter
+from tasks.schema import Dataset, Remote, Source, UnusableInput
+from tasks.sources import figshare, https, physionet
+from tasks.sources.download import Downloaded, OtherBytes, Part, disagreement, download, measure
+from tasks.sources.listing import Listing, RemoteFile, insist_on_safe_paths
+from tasks.sources.record import Record
+from tasks.sources.web import Manners, Web
+
+SPARE_BYTES = 64 * 2**20
+"""Left free on the disk beside what is to be fetched."""
+
+
+@dataclass(frozen=True)
+class RemoteRelease:
+    """One raw release as a user wants it fetched."""
+
+    dataset: Dataset
+    base: str | None = None
+    """Address of a mirror, instead of the publisher's own."""
+    files: tuple[Source, ...] = ()
+    """Files of the user's own list, instead of the publisher's."""
+    manners: Manners | None = None
+
+    @property
+    def remote(self) -> Remote:
+        """Where it comes from; raises :class:`UnusableInput` for a dataset that only a person can fetch."""
+        if self.files:
+            return Remote("https", "")
+        if self.dataset.remote is None:
+            places = dict.fromkeys(source.url for source in self.dataset.sources)
+            raise UnusableInput(
+                f"{self.dataset.name} cannot be fetched by machine: get it at {' or '.join(places)} and give its "
+                f"folder with --raw, or a list of https addresses with --files"
+            )
+        return self.dataset.remote
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie below ``raw/``; a recursive download from PhysioNet would put them there as well."""
+        where = {"figshare": f"figshare/{self.remote.where}", "https": "https"}
+        return where.get(self.remote.kind, f"physionet.org/files/{self.remote.where}")
+
+    @contextmanager
+    def connect(self, secrets: Credentials) -> Iterator[tuple[Web, Callable[[str], Listing | None]]]:
+        """The host, and a way to look at it: the state of an earlier listing in, a listing or None out."""
+        remote = self.remote
+        if remote.kind == "figshare":
+            web = figshare.connect((self.base or figshare.BASE).rstrip("/"), self.manners or figshare.MANNERS)
+            look: Callable[[str], Listing | None] = lambda state: figshare.look(remote, web, state)  # noqa: E731
+        elif remote.kind == "physionet":
+            account = _account(self.dataset, remote, secrets)
+            web = physionet.connect(
+                (self.base or physionet.BASE).rstrip("/"), remote, account, self.manners or physionet.MANNERS
+            )
+            look = lambda state: physionet.look(remote, web, state)  # noqa: E731
+        else:
+            web = https.connect(self.manners or https.MANNERS)
+            sources = self.files or self.dataset.sources
+            look = lambda state: https.look(sources, self.base, web, state)  # noqa: E731
+        try:
+            yield web, look
+        finally:
+            web.close()
+
+
+def _account(dataset: Dataset, remote: Remote, secrets: Credentials) -> tuple[str, str] | None:
+    if not remote.needs_account:
+        return None
+    purpose = f"{dataset.name} is on {remote.kind} and needs an account there"
+    name, password = (
+        credentials.insist(f"{remote.kind}-{part}", secrets, purpose, remote.access)
+        for part in ("username", "password")
+    )
+    return name.get_secret_value(), password.get_secret_value()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a look at the source, and what came of it."""
+
+    folder: str
+    """Raw folder of the release, to be prepared like any local one."""
+    source: str
+    """For people: which source, which version."""
+    version: str
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unchanged: int = 0
+    requests: int = 0
+    size_bytes: int = 0
+    """Of what was fetched."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything of the source was not here before."""
+        return bool(self.added or self.changed or self.removed)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if not self.is_new:
+            return f"{self.source}: nothing new"
+        parts = {"new": self.added, "changed": self.changed, "taken away": self.removed}
+        told = [f"{len(paths):,} {word}" for word, paths in parts.items() if paths]
+        return f"{self.source}: {', '.join(told)}, {self.unchanged:,} as before"
+
+
+def nothing_new(wanted: RemoteRelease, raw: Path, secrets: Credentials) -> Fetched | None:
+    """The fetched release if it is here whole and the source has not changed since, else None; fetches nothing."""
+    record = Record(raw)
+    state = _known_state(wanted, record)
+    if not state:
+        return None
+    with wanted.connect(secrets) as (web, look):
+        if look(state) is not None:
+            return None
+        return _unchanged(wanted, record, web)
+
+
+def fetch(wanted: RemoteRelease, raw: Path, secrets: Credentials, *, rehash: bool = False) -> Fetched:
+    """Bring the newest version of a source to ``raw``; ``rehash`` reads every file that is here, to find damage.
+
+    Raises :class:`tasks.sources.web.Unfetchable` for what the host refuses, :class:`UnusableInput` for a disk that is
+    too small. What arrived before that stays, verified and recorded.
+    """
+    record = Record(raw)
+    raw.mkdir(parents=True, exist_ok=True)
+    brought: set[str] = set()
+    with waiting_lock(raw / ".lock"), wanted.connect(secrets) as (web, look):
+        listing = look("" if rehash else _known_state(wanted, record))
+        if listing is None:
+            return _unchanged(wanted, record, web)
+        known = _own_files(wanted, record)
+        try:
+            _bring(wanted, listing, record, web, brought, rehash=rehash)
+        except OtherBytes:
+            # Perhaps the publisher changed the file after it was listed; if the list still says the same, it is wrong.
+            again = look("")
+            if again is None or again.files == listing.files:
+                raise
+            listing = again
+            _bring(wanted, listing, record, web, brought, rehash=rehash)
+        kind, where = wanted.remote.kind, wanted.remote.where
+        about = {"kind": kind, "where": where, "base": wanted.base, "licence": listing.licence}
+        record.looked(
+            **about, name=listing.name, version=listing.version, state=listing.state, files=len(listing.files)
+        )
+        shutil.rmtree(raw / DOWNLOADS, ignore_errors=True)
+        return _outcome(wanted, listing, raw, known.keys(), brought, web)
+
+
+DOWNLOADS = ".downloads"
+"""Where files gather below ``raw/`` until they are whole."""
+
+
+def _known_state(wanted: RemoteRelease, record: Record) -> str:
+    """State of the last complete look at this very source, if all that it found is still here."""
+    last = record.look()
+    is_same = [last.get(name) for name in ("kind", "where", "base")] == [
+        wanted.remote.kind,
+        wanted.remote.where,
+        wanted.base,
+    ]
+    return str(last["state"]) if is_same and not _missing(wanted, record) else ""
+
+
+def _missing(wanted: RemoteRelease, record: Record) -> list[str]:
+    """Recorded files that are no longer here, or of another size."""
+    folder = record.raw / wanted.folder
+    return [path for path, event in _own_files(wanted, record).items() if _size(folder / path) != event["bytes"]]
+
+
+def _own_files(wanted: RemoteRelease, record: Record) -> dict[str, dict[str, Any]]:
+    """What the journal holds of this source, by path below its folder."""
+    prefix = wanted.folder + "/"
+    return {path.removeprefix(prefix): event for path, event in record.files().items() if path.startswith(prefix)}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _unchanged(wanted: RemoteRelease, record: Record, web: Web) -> Fetched:
+    last = record.look()
+    folder = str(record.raw / wanted.folder)
+    return Fetched(folder, last["name"], last["version"], unchanged=last["files"], requests=web.requests)
+
+
+def _bring(
+    wanted: RemoteRelease, listing: Listing, record: Record, web: Web, brought: set[str], *, rehash: bool
+) -> None:
+    """Everything listed that is not here, each path noted in ``brought``; what is no longer listed is put aside."""
+    insist_on_safe_paths(listing.files)
+    known = _own_files(wanted, record)
+    folder = record.raw / wanted.folder
+    here = {
+        file.path
+        for file in listing.files
+        if _is_here(file, listing.version, folder, known.get(file.path), rehash=rehash)
+    }
+    wanting = [file for file in listing.files if file.path not in here]
+    _insist_on_space(wanting, record.raw)
+    _bring_all(wanting, wanted.folder, listing, record, web, brought)
+    for path in sorted(known.keys() - {file.path for file in listing.files}):
+        if (folder / path).exists():
+            record.supersede(folder / path)
+        record.went(f"{wanted.folder}/{path}", known[path], listing.version)
+
+
+def _outcome(
+    wanted: RemoteRelease, listing: Listing, raw: Path, known: Set[str], brought: Set[str], web: Web
+) -> Fetched:
+    """For people; ``known`` is what was here before."""
+    listed = {file.path for file in listing.files}
+    folder = raw / wanted.folder
+    return Fetched(
+        folder=str(folder),
+        source=listing.name,
+        version=listing.version,
+        added=tuple(sorted(listed - known)),
+        changed=tuple(sorted(brought & listed & known)),
+        removed=tuple(sorted(known - listed)),
+        left_out=listing.left_out,
+        unchanged=len(listed - brought),
+        requests=web.requests,
+        size_bytes=sum((folder / path).stat().st_size for path in brought & listed),
+    )
+
+
+def _is_here(file: RemoteFile, version: str, folder: Path, known: Mapping[str, Any] | None, *, rehash: bool) -> bool:
+    path = folder / file.path
+    if known is None or _size(path) != known["bytes"]:
+        return False
+    # Of a file without any digest nothing but its version can tell whether it changed.
+    is_same = file.digest in (known["sha256"], known["md5"], known["etag"]) if file.digest else False
+    if not (is_same or (not file.digest and known["version"] == version)):
+        return False
+    return not rehash or sha256_file(path) == known["sha256"]
+
+
+def _insist_on_space(wanting: Sequence[RemoteFile], raw: Path) -> None:
+    needed = sum(file.size_bytes or 0 for file in wanting)
+    needed -= sum(_size(_part_of(file, raw)) or 0 for file in wanting if file.size_bytes)
+    free = shutil.disk_usage(raw).free
+    if needed + SPARE_BYTES > free:
+        raise UnusableInput(
+            f"{needed / 1e9:.1f} GB are to be fetched, the disk that holds {raw} has {free / 1e9:.1f} GB free: "
+            f"make room, or choose another --lake"
+        )
+
+
+def _bring_all(
+    wanting: Sequence[RemoteFile],
+    folder: str,
+    listing: Listing,
+    record: Record,
+    web: Web,
+    brought: set[str],
+) -> None:
+    """Fetch several at once; one that fails does not stop those on their way, then the first failure is raised."""
+    counter = _Counter(wanting)
+
+    def bring(file: RemoteFile) -> None:
+        target = record.raw / folder / file.path
+        part = _part_of(file, record.raw)
+        got = _adopted(file, target) or download(file, part, web, counter.came)
+        if part.exists():
+            if target.exists():
+                record.supersede(target)
+            Part(part, file).move_to(target)
+        record.arrived(f"{folder}/{file.path}", file, got, listing.version)
+        brought.add(file.path)
+        counter.finished()
+
+    failures = _do_all([partial(bring, file) for file in wanting], web)
+    if failures:
+        raise failures[0]
+
+
+def _do_all(downloads: Sequence[Callable[[], None]], web: Web) -> list[BaseException]:
+    """What went wrong, in their order; after trouble that the others would meet too, the rest is not begun."""
+    pool = ThreadPoolExecutor(max_workers=web.manners.at_once)
+    try:
+        waiting = [pool.submit(work) for work in downloads]
+        for future in as_completed(waiting):
+            if not isinstance(future.exception(), OtherBytes | None):
+                break
+        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        web.stop()  # or an interrupted user would wait for all that is on its way
+        pool.shutdown(cancel_futures=True)
+        raise
+    return [error for future in waiting if not future.cancelled() and (error := future.exception())]
+
+
+def _part_of(file: RemoteFile, raw: Path) -> Path:
+    return raw / DOWNLOADS / f"{hashlib.sha256(file.path.encode()).hexdigest()[:16]}.part"
+
+
+def _adopted(file: RemoteFile, target: Path) -> Downloaded | None:
+    """A file that somebody has put there already, if it has the listed digest."""
+    if not (file.sha256 or file.md5) or _size(target) is None or file.size_bytes not in (None, _size(target)):
+        return None
+    found = measure(target)
+    return None if disagreement(file, found) else found
+
+
+class _Counter:
+    """Progress in kB where all sizes are known, else in files."""
+
+    def __init__(self, wanting: Sequence[RemoteFile]) -> None:
+        self._counts_bytes = all(file.size_bytes is not None for file in wanting)
+        total = sum(file.size_bytes or 0 for file in wanting) // 1000 if self._counts_bytes else len(wanting)
+        self._meter = Meter("fetch", total, "kB" if self._counts_bytes else "files")
+        self._bytes = 0
+        self._turn = threading.Lock()
+
+    def came(self, size: int) -> None:
+        """So many bytes more."""
+        if self._counts_bytes:
+            with self._turn:
+                before, self._bytes = self._bytes, self._bytes + size
+                self._meter.add(self._bytes // 1000 - before // 1000)
+
+    def finished(self) -> None:
+        """One file more."""
+        if not self._counts_bytes:
+            with self._turn:
+                self._meter.add(1)
+
+
+def read_file_list(path: Path) -> tuple[Source, ...]:
+    """The user's own list: one file per line, ``URL`` or ``SHA256 URL``; ``#`` begins a comment."""
+    try:
+        lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusableInput(f"--files {path} cannot be read: {error}") from error
+    found = []
+    for number, words in enumerate(lines, 1):
+        if not words:
+            continue
+        *digest, url = words
+        is_pinned = len(digest) == 1 and re.fullmatch(r"[0-9a-fA-F]{64}", digest[0]) is not None
+        parts = urlsplit(url)
+        name = unquote(parts.path).rpartition("/")[2]
+        if "@" in parts.netloc:
+            raise UnusableInput(f"{path}, line {number}: an address with a password in it; use one without")
+        if not url.startswith(("https://", "http://")) or not name or not (is_pinned or not digest):
+            raise UnusableInput(f"{path}, line {number}: expected URL, or SHA256 and URL, not {' '.join(words)!r}")
+        found.append(Source(name, url, sha256=digest[0].lower() if digest else None))
+    if not found:
+        raise UnusableInput(f"--files {path} lists no address")
+    return tuple(found)
