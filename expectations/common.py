@@ -35,10 +35,21 @@ MEMBER_PROBLEMS = {
     "unexpected-member": "Every archive member is an image, a table, or ignored by a declared rule.",
 }
 
+MASK_MEMBER_PROBLEMS = {
+    "image-without-mask": "Every image has its mask.",
+    "mask-without-image": "Every mask has its image.",
+}
+MASK_PROBLEMS = {
+    "mask-undecodable": "Every mask can be read and decoded.",
+    "mask-size": "Every mask has the size of its image.",
+    "mask-empty": "Every mask marks something.",
+    "mask-parts": "Every mask is in one piece.",
+}
+
 
 def suite(dataset: Dataset, gate: GateName) -> list[Expectation]:
     """Common and dataset-specific expectations of one gate, in the order in which reasons take precedence."""
-    common = _metadata(dataset) if gate == "metadata" else _images(dataset)
+    common = {"metadata": _metadata, "images": _images, "documents": _documents}[gate](dataset)
     own = [_copied(e) for e in dataset.expectations if e["meta"]["gate"] == gate]
     return [*common, *own]
 
@@ -76,16 +87,16 @@ def _metadata(dataset: Dataset) -> list[Expectation]:
             _expectation(
                 "table_row_count_to_be_between",
                 "complete-copy",
-                f"This is a complete copy: {dataset.samples:,} images.",
+                f"This is a complete copy: {'about ' if dataset.samples_slack else ''}{dataset.samples:,} images.",
                 "warning",
-                min_value=dataset.samples,
-                max_value=dataset.samples,
+                min_value=dataset.samples - dataset.samples_slack,
+                max_value=dataset.samples + dataset.samples_slack,
                 action="note",
             )
         )
     made += [
         _expectation("column_values_to_not_be_in_set", code, sentence, column="image_problem", value_set=[code])
-        for code, sentence in MEMBER_PROBLEMS.items()
+        for code, sentence in (MEMBER_PROBLEMS | (MASK_MEMBER_PROBLEMS if dataset.has_masks else {})).items()
     ]
     made += [
         _flag("row_problem", "duplicate-row", "Each image has one metadata row.", ["duplicate-row"]),
@@ -173,6 +184,22 @@ def _one_split(code: str, dataset: Dataset, column: str) -> Expectation:
     )
 
 
+def _masks() -> list[Expectation]:
+    """One per reason, named by it: the failing rows are those that conversion refused for their masks."""
+    return [
+        *(_flag("reason", code, sentence, [code]) for code, sentence in MASK_PROBLEMS.items()),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "mask-at-border",
+            "No mask is cut off by the border of its image.",
+            "warning",
+            column="check.mask_at_border",
+            value_set=["yes"],
+            count_by="split",
+        ),
+    ]
+
+
 def _images(dataset: Dataset) -> list[Expectation]:
     channels = ", ".join(map(str, dataset.image.channels))
     boxed = [
@@ -186,12 +213,13 @@ def _images(dataset: Dataset) -> list[Expectation]:
     ]
     return [
         *(boxed if dataset.has_boxes else []),
+        *(_masks() if dataset.has_masks else []),
         _expectation(
             "column_values_to_be_in_set",
             "decodable",
             "Every image can be read and decoded.",
             column="reason",
-            value_set=[""],
+            value_set=["", *(MASK_PROBLEMS if dataset.has_masks else ())],
         ),
         _expectation(
             "column_values_to_be_between",
@@ -239,6 +267,61 @@ def _images(dataset: Dataset) -> list[Expectation]:
             "No unlabelled image is identical to a labelled one.",
             "warning",
             column="check.copies_labelled",
+            value_set=["yes"],
+        ),
+    ]
+
+
+def _documents(dataset: Dataset) -> list[Expectation]:
+    """One row per member that is not ignored; what is asked of documents alone is null for an unexpected one."""
+    return [
+        _expectation(
+            "column_values_to_be_in_set",
+            "document-readable",
+            "Every document can be read.",
+            column="problem",
+            value_set=["", "empty-document"],
+            tolerance=0.0,
+            remedy="fetch it again, or --allow-gate-failure publishes the others",
+        ),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "empty-document",
+            "Every document holds a text, a table or a figure.",
+            column="problem",
+            value_set=["empty-document"],
+            tolerance=0.0,
+        ),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "unexpected-member",
+            "Every archive member is a document, or ignored by a declared rule.",
+            "warning",
+            column="check.is_unexpected",
+            value_set=["yes"],
+        ),
+        _expectation(
+            "column_values_to_be_between",
+            "no-table",
+            "Every document has at least one table.",
+            "warning",
+            column="tables",
+            min_value=1,
+        ),
+        _expectation(
+            "column_values_to_be_between",
+            "table-without-caption",
+            "Every table of a document has a caption.",
+            "warning",
+            column="tables_without_caption",
+            max_value=0,
+        ),
+        _expectation(
+            "column_values_to_not_be_in_set",
+            "repeated-document",
+            "No document is an exact repeat of an earlier one.",
+            "warning",
+            column="check.is_repeat",
             value_set=["yes"],
         ),
     ]

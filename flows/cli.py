@@ -11,6 +11,7 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -41,6 +42,24 @@ Reference = Annotated[str, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help
 Raw = Annotated[
     list[Path],
     typer.Option("--raw", help="Folder, zip or tar.gz of the raw release, read in place. Repeat for several."),
+]
+RawOrFetched = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--raw",
+        help="Folder, zip or tar.gz of the raw release, read in place. Repeat for several. [default: fetch it from "
+        "where it is published]",
+    ),
+]
+LakeFolder = Annotated[Path, typer.Option(help="Folder of the lake; made if missing.")]
+SourceUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="SCANMILL_SOURCE_URL", help="A mirror to fetch from, instead of the publisher's host."
+    ),
+]
+FileList = Annotated[
+    Path | None, typer.Option("--files", help="Fetch these https addresses: one per line, URL or SHA256 URL.")
 ]
 LabelTable = Annotated[
     str | None, typer.Option("--table", help="Label table to use where several are there: a form, or a file name.")
@@ -144,13 +163,47 @@ def check(
 
 
 @app.command(
+    epilog="Examples: `scanmill fetch behsof --lake /data/lake` · "
+    "`SCANMILL_PHYSIONET_USERNAME=me SCANMILL_PHYSIONET_PASSWORD=… scanmill fetch chexchonet --lake /data/lake`"
+)
+def fetch(
+    dataset: Name,
+    lake: LakeFolder,
+    source_url: SourceUrl = None,
+    files: FileList = None,
+    rehash: Annotated[bool, typer.Option(help="Read all that is here, and fetch anew what is damaged.")] = False,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+) -> None:
+    """Only the first step of prepare: bring the raw release from its publisher into the lake, or what is new of it.
+
+    Stopped or cut off, the same command goes on where it was. Nothing new costs one request.
+    """
+    with errors_as_exit_codes(as_json):
+        from tasks.credentials import from_environment, names
+        from tasks.datasets import find
+        from tasks.files import complaining_of_space
+        from tasks.stages.fetch import fetch as bring
+
+        secrets = from_environment(names(find(dataset)))
+        with showing_progress(False if as_json else progress), complaining_of_space(lake):
+            fetched = bring(
+                dataset, str(lake), secrets, source_url=source_url, files=str(files) if files else None, rehash=rehash
+            )
+        print(json.dumps({"ok": True, **asdict(fetched)}) if as_json else summary.fetched_text(fetched, dataset))
+
+
+@app.command(
     epilog="Examples: `scanmill prepare nih-chest-xray --raw /data/nih --lake /data/lake` · "
+    "`scanmill prepare behsof --lake lake` (fetched from figshare) · "
     "`scanmill prepare mammography-density --raw mammography_images.zip --lake lake --encoding jpeg --workers 2`"
 )
 def prepare(
     dataset: Name,
-    raw: Raw,
-    lake: Annotated[Path, typer.Option(help="Folder of the lake; made if missing.")],
+    lake: LakeFolder,
+    raw: RawOrFetched = None,
+    source_url: SourceUrl = None,
+    files: FileList = None,
     image_size: Annotated[
         str | None, typer.Option("--size", help="Longer side in pixels, or native: the published files as they are.")
     ] = None,
@@ -188,8 +241,10 @@ def prepare(
             "allow_missing": allow_missing,
             "allow_gate_failure": allow_gate_failure,
             "rehash": rehash,
+            "source_url": source_url,
+            "files": files and str(files),
         }
-        _prepare(dataset, [str(path) for path in raw], str(lake), options, as_json, progress)
+        _prepare(dataset, [str(path) for path in raw or ()], str(lake), options, as_json, progress)
 
 
 def _size(text: str | None) -> int | None:
@@ -212,21 +267,45 @@ def _prepare(
 ) -> None:
     began = time.monotonic()
     with showing_progress(False if as_json else progress):
+        _try_password(dataset, raw, lake)
         outcome = _unchanged(dataset, raw, lake, options) or _run_flow(dataset, raw, lake, options)
     outcome |= {"dataset": dataset, "lake": lake, "seconds": round(time.monotonic() - began, 1)}
     print(json.dumps(summary.release_json(outcome), sort_keys=True) if as_json else summary.release_text(outcome))
 
 
+def _try_password(dataset: str, raw: list[str], lake: str) -> None:
+    """A wrong password is said at once, not after Prefect has started; one in a Secret block only Prefect can read."""
+    from tasks.credentials import from_environment
+    from tasks.datasets import find
+    from tasks.stages.index import gather
+    from tasks.stages.plan import request
+
+    lock = find(dataset).lock
+    secrets = from_environment([lock.secret] if lock else [])
+    if raw and secrets:
+        gather(request(dataset, raw, lake), secrets)
+
+
 def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any] | None:
     """The published release that this request would make again; found without starting Prefect, in a second or two."""
+    from tasks.credentials import from_environment, names
+    from tasks.datasets import find
+    from tasks.stages.fetch import nothing_new
     from tasks.stages.index import published_release
     from tasks.stages.plan import request
 
     if options.get("rehash") or not Path(lake, dataset, "latest.json").is_file():
         return None
-    wanted = request(dataset, raw, lake, **{name: options[name] for name in SHAPING if name in options})
-    release = published_release(wanted, allow_gate_failure=options.get("allow_gate_failure", False))
-    return {"release": release, "is_new": False} if release else None
+    secrets = from_environment(names(find(dataset)))
+    fetched = None
+    if not raw:
+        fetched = nothing_new(dataset, lake, secrets, source_url=options["source_url"], files=options["files"])
+        if fetched is None:
+            return None
+    where = [fetched.folder] if fetched else raw
+    wanted = request(dataset, where, lake, **{name: options[name] for name in SHAPING if name in options})
+    release = published_release(wanted, secrets, allow_gate_failure=options.get("allow_gate_failure", False))
+    return {"release": release, "is_new": False, "fetched": fetched and asdict(fetched)} if release else None
 
 
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +313,7 @@ def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) 
 
     before = signal.signal(signal.SIGINT, _stop_at_once)
     try:
-        return dict(flow(dataset=dataset, raw=raw, lake=lake, **options))
+        return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
     except RuntimeError as error:
         if "Failed to reach API" not in str(error):
             raise
@@ -278,7 +357,7 @@ def verify(reference: Reference, as_json: AsJson = False, progress: ShowProgress
         else:
             print(
                 f"{lake.home}@{found.release} is whole: {found.files} files, {size(found.size_bytes)}, "
-                f"{found.samples:,} samples; checksums, accounting, splits and pointer agree"
+                f"{summary.verified_text(found)}"
             )
         if found.problems:
             raise typer.Exit(1)

@@ -5,7 +5,10 @@ prefect deployment run 'prepare/nih-chest-xray'      or      scanmill prepare ni
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
@@ -13,19 +16,29 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from expectations.gates import judge
+from flows.credentials import secrets_for
 from tasks import steps
+from tasks.datasets import find
 from tasks.files import complaining_of_space, lock
+from tasks.lake import Lake
 from tasks.schema import STORES, Encoding, Store
 from tasks.stages.index import reuse_published
 from tasks.stages.plan import Plan, request
 from tasks.waves import cluster
 
+logger = logging.getLogger("scanmill.prepare")
+
 
 @flow(name="prepare", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=True)  # type: ignore[arg-type]
 def prepare(
     dataset: Annotated[str, Field(description="Name of a dataset of the catalogue, such as nih-chest-xray")],
-    raw: Annotated[list[str], Field(description="Folders, zips or tars of the raw release; read in place")],
     lake: Annotated[str, Field(description="Folder of the lake")],
+    raw: Annotated[
+        list[str] | None,
+        Field(description="Folders, zips or tars of the raw release, read in place; without, it is fetched"),
+    ] = None,
+    source_url: Annotated[str | None, Field(description="Mirror to fetch from instead of the publisher's host")] = None,
+    files: Annotated[str | None, Field(description="List of https addresses to fetch, one per line")] = None,
     size: Annotated[
         int | None, Field(description="Longer side in pixels; 0 is native: the published size", ge=0)
     ] = None,
@@ -47,35 +60,60 @@ def prepare(
     Raises :class:`tasks.schema.DataRefused` when a gate fails, after writing the report that says why.
     """
     began = time.time()
-    wanted = request(
-        dataset,
-        raw,
-        lake,
-        size=size,
-        encoding=encoding,
-        quality=quality,
-        stores=stores,
-        table=table,
-        splits=splits,
-        allow_missing=allow_missing,
-    )
-    home = wanted.place.home
-    with lock(wanted.place.lock, purpose=f"a prepare of {dataset} into {lake}"), complaining_of_space(home):
-        plan = steps.index(wanted, steps.fetch(raw), rehash=rehash)
+    place = Lake(str(Path(lake).expanduser()), dataset)
+    find(dataset)  # before a folder of that name is made
+    secrets = secrets_for(dataset)
+    with lock(place.lock, purpose=f"a prepare of {dataset} into {lake}"), complaining_of_space(place.home):
+        fetched = None
+        if not raw:
+            fetched = steps.fetch(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
+            logger.info("%s", fetched)
+        wanted = request(
+            dataset,
+            [fetched.folder] if fetched else raw or [],
+            lake,
+            size=size,
+            encoding=encoding,
+            quality=quality,
+            stores=stores,
+            table=table,
+            splits=splits,
+            allow_missing=allow_missing,
+        )
+        plan = steps.index(wanted, steps.gather(wanted, secrets), rehash=rehash)
         if plan.is_published:
             reuse_published(plan, allow_gate_failure=allow_gate_failure)
-            return {"release": plan.release, "is_new": False}
-        steps.parse(plan)
-        has_passed = steps.validate_metadata(plan, judge).passed
+            return {"release": plan.release, "is_new": False, "fetched": fetched and asdict(fetched)}
+        if plan.is_documents:
+            reuse = _documents(plan, allow_gate_failure=allow_gate_failure)
+        else:
+            reuse = _samples(plan, workers, dask, allow_gate_failure=allow_gate_failure)
+        run = {"began": began, "seconds": round(time.time() - began, 1), **reuse}
+        (steps.publish_documents if plan.is_documents else steps.publish)(plan, run, fetched)
+    return {"release": plan.release, "is_new": True, "fetched": fetched and asdict(fetched), **reuse}
+
+
+def _samples(plan: Plan, workers: int | None, dask: str | None, *, allow_gate_failure: bool) -> dict[str, int]:
+    """All stages between index and publish, of a release of samples; returns what was reused."""
+    steps.parse(plan)
+    has_passed = steps.validate_metadata(plan, judge).passed
+    _stop_unless(has_passed or allow_gate_failure, plan)
+    with cluster(workers, dask) as address:
+        reuse: dict[str, int] = steps.convert(plan, address=address)
+        has_passed = steps.validate_images(plan, judge).passed and has_passed
         _stop_unless(has_passed or allow_gate_failure, plan)
-        with cluster(workers, dask) as address:
-            reuse = steps.convert(plan, address=address)
-            has_passed = steps.validate_images(plan, judge).passed and has_passed
-            _stop_unless(has_passed or allow_gate_failure, plan)
-            reuse |= steps.assemble(plan, address=address)
-        steps.describe(plan, is_published=True)
-        steps.publish(plan, {"began": began, "seconds": round(time.time() - began, 1), **reuse})
-    return {"release": plan.release, "is_new": True, **reuse}
+        reuse |= steps.assemble(plan, address=address)
+    steps.describe(plan, is_published=True)
+    return reuse
+
+
+def _documents(plan: Plan, *, allow_gate_failure: bool) -> dict[str, int]:
+    """The same of a document release."""
+    has_passed = steps.extract(plan, judge).passed
+    steps.describe_documents(plan, is_published=has_passed or allow_gate_failure)
+    if not (has_passed or allow_gate_failure):
+        steps.refuse(plan)
+    return {}
 
 
 def _stop_unless(may_go_on: bool, plan: Plan) -> None:

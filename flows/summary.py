@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,13 @@ from flows.console import counts_text, size
 from tasks.datasets import find
 from tasks.files import read_json
 from tasks.lake import Lake
+from tasks.release import document_record
+from tasks.release.verify import Verification
 from tasks.schema import Accounting, Dataset, Outcome, Verdict
+from tasks.sources.fetching import Fetched
 
+NAMED = 5
+"""Fetched files that are named one by one."""
 SHOWN = ("failed", "warned", "known", "tolerated")
 """Outcomes worth a line; what passed is counted."""
 
@@ -67,8 +72,8 @@ def _holdings(holds: Mapping[str, Any]) -> list[str]:
     lines = [f"  {'rows':<14} {holds['rows']:,}"]
     if groups := holds["groups"]:
         largest = groups["largest"]
-        lines[0] += f" of {groups['count']:,} groups; {groups['of_one']:,} have one, {largest['group_id']} has "
-        lines[0] += f"{largest['rows']:,}"
+        lines[0] += f" of {groups['count']:,} groups; {groups['of_one']:,} have one, "
+        lines[0] += f"{largest['group_id'] or 'the largest'} has {largest['rows']:,}"
     for name in ("sex", "view"):
         if holds[name]:
             lines.append(f"  {name:<14} {counts_text(holds[name])}")
@@ -107,9 +112,11 @@ def release_json(outcome: Mapping[str, Any]) -> dict[str, Any]:
         "folder": str(folder),
         "report": str(folder / "quality" / "index.html"),
         "splits": manifest["splits"],
+        **_document_counts(folder, manifest),
         "accounting": manifest["accounting"],
         "gates": manifest["gates"],
         "images_reused": outcome.get("reused"),
+        "fetched": outcome.get("fetched"),
         "seconds": outcome["seconds"],
     }
 
@@ -118,15 +125,15 @@ def release_text(outcome: Mapping[str, Any]) -> str:
     """What a person reads after ``prepare``."""
     folder, manifest = _release(outcome)
     if not outcome["is_new"]:
-        done = f"nothing to do: release {outcome['release']} holds this already ({outcome['seconds']} s)"
+        fetched = outcome.get("fetched")
+        done = f"{Fetched(**fetched)} ({fetched['requests']} requests)\n" if fetched else ""
+        done += f"nothing to do: release {outcome['release']} holds this already ({outcome['seconds']} s)"
         return f"{done}\n{_places(folder)}"
     counted = Accounting.from_json(manifest["accounting"])
     verdicts = [Verdict.from_json(v) for v in read_json(folder / "quality" / "report.json")["verdicts"]]
-    in_order = [name for name in find(manifest["dataset"]).splits if name in manifest["splits"]]
-    splits = " · ".join(f"{name} {manifest['splits'][name]['samples']:,}" for name in in_order)
-    bytes_ = sum(entry["bytes"] for entry in [*manifest["shards"], *manifest["files"]])
     lines = [
         f"published {manifest['dataset']}@{outcome['release']} in {outcome['seconds']} s",
+        *(_fetched_lines(Fetched(**outcome["fetched"]), outcome["dataset"]) if outcome.get("fetched") else ()),
         *(f"  table      {_table(table)}" for table in manifest["parameters"]["tables"].values() if table["form"]),
         f"  found      {_found(counted)}",
         *(f"{'':13}{count:,} × {reason}" for reason, count in sorted(counted.reasons.items())),
@@ -134,11 +141,7 @@ def release_text(outcome: Mapping[str, Any]) -> str:
             f"  rows       {t.table}: {t.found:,} = {t.written:,} written + {t.quarantined:,} quarantined"
             for t in counted.tables
         ),
-        f"  splits     {splits}",
-        f"  labels     {_labels(manifest['splits'])}",
-        f"  shards     {len(manifest['shards'])}, {size(bytes_)} with everything; {outcome['linked']} shared with an "
-        f"earlier release",
-        f"  reused     {outcome['reused']:,} of {outcome['images']:,} converted images, from an earlier run",
+        *(_document_lines(folder, manifest) if "documents" in manifest else _sample_lines(outcome, manifest)),
     ]
     for verdict in verdicts:
         lines += [
@@ -146,6 +149,60 @@ def release_text(outcome: Mapping[str, Any]) -> str:
             *_outcome_lines(verdict),
         ]
     return "\n".join([*lines, _places(folder)])
+
+
+def _sample_lines(outcome: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
+    in_order = [name for name in find(manifest["dataset"]).splits if name in manifest["splits"]]
+    splits = " · ".join(f"{name} {manifest['splits'][name]['samples']:,}" for name in in_order)
+    yield f"  splits     {splits}"
+    yield f"  labels     {_labels(manifest['splits'])}"
+    yield (
+        f"  shards     {len(manifest['shards'])}, {size(_bytes_of(manifest))} with everything; {outcome['linked']} "
+        f"shared with an earlier release"
+    )
+    yield f"  reused     {outcome['reused']:,} of {outcome['images']:,} converted images, from an earlier run"
+
+
+def _document_lines(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    for name, count in _document_counts(folder, manifest).items():
+        yield f"  {name:<10} {count:,}"
+    yield f"  files      {len(manifest['files']):,}, {size(_bytes_of(manifest))} with everything"
+
+
+def _document_counts(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
+    """How many documents, tables and figures a document release has; nothing of another one."""
+    if "documents" not in manifest:
+        return {}
+    documents = document_record.read(folder)
+    tables, figures = (sum(len(document[part]) for document in documents) for part in ("tables", "figures"))
+    return {"documents": len(documents), "tables": tables, "figures": figures}
+
+
+def _bytes_of(manifest: Mapping[str, Any]) -> int:
+    return sum(entry["bytes"] for entry in [*manifest["shards"], *manifest["files"]])
+
+
+def fetched_text(fetched: Fetched, dataset: str) -> str:
+    """What a person reads after ``fetch``."""
+    return "\n".join([str(fetched), *_fetched_lines(fetched, dataset)[1:], f"raw:       {fetched.folder}"])
+
+
+def _fetched_lines(fetched: Fetched, dataset: str) -> list[str]:
+    """The source and what came from it; a few names, where the dataset's terms allow to show any."""
+    named = 0 if find(dataset).is_restricted else NAMED
+    lines = [f"  fetched    {fetched}; {size(fetched.size_bytes)} in {fetched.requests:,} requests"]
+    for word, paths in {"new": fetched.added, "changed": fetched.changed, "taken away": fetched.removed}.items():
+        lines += [f"{'':13}{word}: {path}" for path in paths[:named]]
+        lines += [f"{'':13}and {len(paths) - named:,} more {word}"] if len(paths) > named > 0 else []
+    return lines + [f"{'':13}left out: {words}" for words in fetched.left_out]
+
+
+def verified_text(found: Verification) -> str:
+    """What a release that is whole holds, and what of it agrees."""
+    if found.documents is None:
+        return f"{found.samples:,} samples; checksums, accounting, splits and pointer agree"
+    noun = "document" if found.documents == 1 else "documents"
+    return f"{found.documents:,} {noun}; checksums, accounting, captions and pointer agree"
 
 
 def _found(counted: Accounting) -> str:

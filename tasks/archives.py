@@ -12,12 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from tasks import tarballs
+from pydantic import SecretStr
+
+from tasks import locked_zips, tarballs
 from tasks.progress import Meter
 from tasks.schema import UnusableInput
 
@@ -29,8 +31,6 @@ MEMBER_LIMIT_BYTES = 512 * 2**20
 
 RATIO_LIMIT = 1000
 """Deflate cannot exceed about 1032:1 (zlib's technical notes); medical images stay below 100:1."""
-
-ENCRYPTED = 0x1
 
 SCANS_AT_ONCE = 2
 """Tars that are scanned at the same time; a scan inflates twice, and a disk does not like many readers."""
@@ -51,6 +51,10 @@ class Archive:
     """The zip or tar file; or the raw folders."""
     seek: str = ""
     """Where the seek points of a tar are kept, see :func:`tasks.tarballs.scan`; empty keeps none."""
+    is_lockable: bool = False
+    """Whether its dataset comes encrypted, so that an encrypted member is nothing to refuse."""
+    password: SecretStr | None = field(default=None, repr=False, compare=False)
+    """What opens encrypted members; needed only to read one."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +139,17 @@ def _zip_members(archive: Archive) -> list[Member]:
     members = []
     for info in infos:
         if not info.is_dir():
-            problem, detail = _problem(info)
+            problem, detail = _problem(info, archive)
             name = info.filename.replace("\\", "/")
             members.append(Member(archive.name, name, info.header_offset, info.file_size, info.CRC, problem, detail))
     return members
 
 
-def _problem(info: zipfile.ZipInfo) -> tuple[str, str]:
+def _problem(info: zipfile.ZipInfo, archive: Archive) -> tuple[str, str]:
     """Reason code and detail for a zip entry that must not be read, or two empty strings."""
     if _leaves(info.filename):
         return "unsafe-path", f"the path {info.filename!r} leaves the archive"
-    if info.flag_bits & ENCRYPTED:
+    if locked_zips.is_encrypted(info) and not archive.is_lockable:
         return "encrypted-member", "the member is encrypted and this dataset declares no password"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "unsafe-path", "the member is a symbolic link"
@@ -205,7 +209,7 @@ def _opened(
 def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> bytes:
     """The bytes of one member; a zip knows its CRC, that of a tar's member is checked where ``crc32`` gives it.
 
-    Raises :class:`MemberRefused` with ``crc-mismatch`` or ``unreadable-member``.
+    Raises :class:`MemberRefused` with ``crc-mismatch``, ``unreadable-member`` or ``encrypted-member``.
     """
     if archive.kind == "folder":
         return _loose_path(archive, name).read_bytes()
@@ -218,8 +222,12 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
     status = Path(path).stat()
     opened, infos = _opened(path, status.st_ino, status.st_size, status.st_mtime_ns)
     try:
+        if locked_zips.is_encrypted(infos[offset]) and archive.password is not None:
+            return locked_zips.read(opened, Path(path), infos[offset], archive.password)
         with opened.open(infos[offset]) as stream:
             return stream.read()
+    except locked_zips.Locked as error:
+        raise MemberRefused("encrypted-member", str(error)) from error
     except zipfile.BadZipFile as error:
         reason = "crc-mismatch" if "CRC" in str(error) else "unreadable-member"
         raise MemberRefused(reason, str(error)) from error

@@ -59,7 +59,8 @@ def _parts(keys: pd.Series, dataset: Dataset) -> pd.Series:
 def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Samples with ``check.contrast`` (standard deviation as a share of the grey range), ``check.short_side`` (pixels),
     ``check.has_split``, ``check.group_splits``, ``check.pixel_splits``, ``check.pixel_labels`` (distinct label sets of
-    identical images), ``check.is_repeat``, ``check.copies_labelled`` and ``check.boxes_inside``."""
+    identical images), ``check.is_repeat``, ``check.copies_labelled``, ``check.boxes_inside`` and
+    ``check.mask_at_border``."""
     checked = samples.copy()
     checked["check.contrast"] = samples["intensity_std"] / (2.0 ** samples["bit_depth"] - 1)
     checked["check.short_side"] = samples[["source_width", "source_height"]].min(axis=1)
@@ -72,6 +73,8 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     checked["check.copies_labelled"] = _yes_no(copies_labelled(samples, dataset))
     if dataset.has_boxes:
         checked["check.boxes_inside"] = _boxes_inside(samples)
+    if dataset.has_masks:
+        checked["check.mask_at_border"] = _yes_no(samples["mask_touches_border"].astype(object))
     return checked
 
 

@@ -1,6 +1,7 @@
 """The unit of conversion: a few hundred members of one archive, decoded exactly once, kept under a digest.
 
-A chunk file holds, per member, the encoded image and its facts, or the reason why there is none. Its name is a digest
+A chunk file holds, per member, the encoded image and its facts, or the reason why there is none; where the dataset has
+masks, each member's mask as well, which may lie in another archive. Its name is a digest
 of the bytes it came from, the transform and the code, so whoever finds the name need not do the work.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from tasks.archives import Archive, Member, MemberRefused, read_member
 from tasks.code_version import conversion_version, library_versions
 from tasks.files import digest, write_bytes
 from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
-from tasks.schema import IMAGE_COLUMNS, ImageRules, Transform, UnusableInput
+from tasks.masks import convert_mask
+from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
 
 CHUNK_MEMBERS = 256
 CHUNK_BYTES = 128 * 2**20
 """A chunk is cut at either; published bytes, so that a worker never holds much more."""
+LOOSE_MEMBERS = (32, 128)
+"""Of loose files: fewest in a chunk, and how many names there are on average to one that ends a chunk. Where chunks end
+depends on names alone, so that a file more or less moves only the ends next to it."""
 ROWS_PER_GROUP = 64
 """Assembly reads row groups; small ones let a shard take its samples without reading the whole chunk."""
 
@@ -43,6 +48,20 @@ SCHEMA = pa.schema(
 )
 """``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null. ``image`` is
 also null where the published bytes are stored as they are: they stay in raw until assembly copies them."""
+MASK_SCHEMA = pa.schema([*SCHEMA, *MASK_COLUMNS, ("mask", pa.binary())])
+"""The same with masks; a mask is stored in its chunk always."""
+ENCODED = ("image", "mask")
+"""Columns that hold files, not facts."""
+
+
+@dataclass(frozen=True)
+class PairedMask:
+    """The mask of an image, and what is known of the bytes that it lies in."""
+
+    archive: Archive
+    member: Member
+    identity: str
+    """Of its archive, or the SHA-256 of a loose file."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,13 @@ class Chunk:
     members: tuple[Member, ...]
     transform: Transform
     rules: ImageRules
+    masks: tuple[PairedMask | None, ...] = ()
+    """One for each member, None where it has none; empty where the dataset has no masks."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its file."""
+        return MASK_SCHEMA if self.masks else SCHEMA
 
     @property
     def file_name(self) -> str:
@@ -68,10 +94,12 @@ def plan_chunks(
     member_hashes: dict[str, str],
     transform: Transform,
     rules: ImageRules,
+    masks: Mapping[Member, PairedMask] | None = None,
 ) -> list[Chunk]:
-    """Cut the image members of one archive into chunks; the cut depends on this archive alone.
+    """Cut the image members of one archive into chunks; the cut depends on this archive, and its masks, alone.
 
-    ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_members` gives them.
+    ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_members` gives them. ``masks`` is None where the
+    dataset has none.
     """
     common = {
         "transform": asdict(transform),
@@ -82,23 +110,48 @@ def plan_chunks(
     chunks = []
     # A tar is read forwards, in the order in which its members lie; what it inflates to reach one is not lost.
     in_order = sorted(members, key=lambda member: member.offset) if archive.kind == "tar" else members
-    for part in _cut(in_order):
+    paired = masks or {}
+    cut = _cut_loose if archive.kind == "folder" else _cut
+    for part in cut(in_order, lambda m: m.size_bytes + (paired[m].member.size_bytes if m in paired else 0)):
         names = [(m.name, m.offset, m.size_bytes, member_hashes.get(m.name, "")) for m in part]
         # Loose files are identified one by one: adding one must not redo the chunks of the others.
-        source = {"name": archive.name, "identity": "" if archive.kind == "folder" else identity, "members": names}
-        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules))
+        source: dict[str, Any] = {
+            "name": archive.name,
+            "identity": "" if archive.kind == "folder" else identity,
+            "members": names,
+        }
+        own: tuple[PairedMask | None, ...] = () if masks is None else tuple(masks.get(member) for member in part)
+        if own:
+            source["masks"] = [mask and _mask_source(mask) for mask in own]
+        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules, own))
     return chunks
 
 
-def _cut(members: Sequence[Member]) -> Iterable[list[Member]]:
+def _mask_source(mask: PairedMask) -> list[Any]:
+    return [mask.archive.name, mask.identity, mask.member.name, mask.member.offset, mask.member.size_bytes]
+
+
+def _cut_loose(members: Sequence[Member], size_of: Callable[[Member], int]) -> Iterable[list[Member]]:
+    fewest, mean = LOOSE_MEMBERS
+    part: list[Member] = []
+    for member in members:
+        part.append(member)
+        is_end = int(hashlib.sha256(member.name.encode("utf-8", "surrogateescape")).hexdigest()[:8], 16) % mean == 0
+        if is_end and len(part) >= fewest:
+            yield from _cut(part, size_of)
+            part = []
+    yield from _cut(part, size_of)
+
+
+def _cut(members: Sequence[Member], size_of: Callable[[Member], int]) -> Iterable[list[Member]]:
     part: list[Member] = []
     size = 0
     for member in members:
-        if part and (len(part) >= CHUNK_MEMBERS or size + member.size_bytes > CHUNK_BYTES):
+        if part and (len(part) >= CHUNK_MEMBERS or size + size_of(member) > CHUNK_BYTES):
             yield part
             part, size = [], 0
         part.append(member)
-        size += member.size_bytes
+        size += size_of(member)
     if part:
         yield part
 
@@ -131,6 +184,8 @@ def distrusting(path: Path) -> Iterator[None]:
 def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     """Read, convert and write one chunk, on a Dask worker; returns counts only."""
     rows = [_convert_member(chunk, member) for member in chunk.members]
+    if chunk.masks:
+        rows = [_with_mask(row, mask) for row, mask in zip(rows, chunk.masks, strict=True)]
     write_rows(chunk, rows, Path(folder))
     refused = sum(1 for row in rows if row["reason"])
     return {"members": len(rows), "refused": refused, "source_bytes": sum(r["source_bytes"] for r in rows)}
@@ -143,14 +198,14 @@ def refuse_chunk(chunk: Chunk, reason: str, detail: str) -> list[dict[str, Any]]
 
 def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Path) -> None:
     """Write chunk rows under the chunk's name, whole or not at all."""
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=chunk.schema)
     buffer = io.BytesIO()
     pq.write_table(
         table,
         buffer,
         row_group_size=ROWS_PER_GROUP,
         use_dictionary=False,
-        compression={name: "NONE" if name == "image" else "SNAPPY" for name in _leaves(SCHEMA)},
+        compression={name: "NONE" if name in ENCODED else "SNAPPY" for name in _leaves(chunk.schema)},
         write_statistics=False,
     )
     write_bytes(folder / chunk.file_name, buffer.getvalue())
@@ -177,6 +232,32 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
         "histogram": converted.histogram,
         "image": None if converted.is_original else converted.encoded,
     }
+
+
+def _with_mask(row: dict[str, Any], mask: PairedMask | None) -> dict[str, Any]:
+    """The image's row with its mask; or refused for it, unless there was something wrong with the image already."""
+    if mask is None:
+        return row
+    found = {"mask_archive": mask.member.archive, "mask_member": mask.member.name}
+    try:
+        data = read_member(mask.archive, mask.member.name, mask.member.offset, mask.member.crc32)
+    except MemberRefused as refusal:
+        return {**_refused_for(row, "mask-undecodable", ": ".join(refusal.args)), **found}
+    found["mask_source_sha256"] = hashlib.sha256(data).hexdigest()
+    if row["reason"]:
+        return {**row, **found}
+    try:
+        sizes = [(row[f"{of}width"], row[f"{of}height"]) for of in ("source_", "")]
+        converted = convert_mask(data, *sizes)
+    except ImageRefused as refusal:
+        return {**_refused_for(row, *refusal.args), **found}
+    return {**row, **found, **converted.facts, "mask": converted.encoded}
+
+
+def _refused_for(row: dict[str, Any], reason: str, detail: str) -> dict[str, Any]:
+    """The row of an image that has no usable mask; an image that is refused already keeps its reason."""
+    kept = {name: row[name] for name in ("archive", "member", "offset", "source_bytes", "source_sha256")}
+    return row if row["reason"] else {**kept, "reason": reason, "detail": detail}
 
 
 def _refusal(member: Member, size: int, sha256: str | None, reason: str, detail: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
 """The libraries whose version can change a stored byte."""
+DOCUMENT_PACKAGES = ("lxml", "python-docx")
+"""Those that can change one of a document release, and no chunk."""
 
 
 @cache
@@ -18,9 +20,9 @@ def scanmill_version() -> str:
 
 
 @cache
-def library_versions() -> dict[str, str]:
-    """Versions of :data:`PACKAGES`."""
-    return {name: metadata.version(name) for name in PACKAGES}
+def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Version of each package."""
+    return {name: metadata.version(name) for name in packages}
 
 
 @cache
@@ -35,7 +37,7 @@ def source_digest(*patterns: str) -> str:
 
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
-    modules = ("archives", "tarballs/*", "images", "chunks", "schema")
+    modules = ("archives", "tarballs/*", "locked_zips", "images", "masks", "scan_sector", "chunks", "schema")
     return source_digest(*(f"tasks/{name}.py" for name in modules))
 
 

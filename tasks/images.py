@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tasks import scan_sector
 from tasks.schema import Encoding, ImageRules, Transform
 
 cv2.setNumThreads(1)  # one image per process at a time: Dask's workers are the parallelism
@@ -61,9 +62,12 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
     At native size a file that needs no step and is in the wanted format is kept byte for byte.
 
     Raises :class:`ImageRefused` with one of ``empty-file``, ``not-an-image``, ``truncated-image``,
-    ``undecodable-image``, ``oversized-image``, ``unsupported-mode``, ``alpha-channel``, ``bit-depth``.
+    ``undecodable-image``, ``oversized-image``, ``unsupported-mode``, ``alpha-channel``, ``bit-depth``,
+    ``no-scan-found``.
     """
-    mode, published, steps = decode(data, drops_alpha=rules.drops_alpha)
+    mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha)
+    published, cleaned = _clean(decoded, rules)
+    steps += cleaned
     histogram, intensity = _intensities(published)
     stored, reduced = _reduce(published, transform.size)
     is_kept = transform.size is None and not steps and data.startswith(SIGNATURES[transform.encoding])
@@ -159,6 +163,27 @@ def _collapse(pixels: npt.NDArray[Any], *, drops_alpha: bool) -> tuple[Pixels, l
         pixels = pixels[..., 0]
         steps.append("equal channels to grey")
     return np.ascontiguousarray(pixels), steps
+
+
+def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
+    """What the dataset's rules take away: writing around the scan, and colour. Deeper than 8 bits is left alone."""
+    steps = []
+    if rules.hides_outside_scan and pixels.dtype == np.uint8:
+        is_scan = scan_sector.find(_luma(pixels))
+        if is_scan is None:
+            raise ImageRefused(
+                "no-scan-found", "no scan can be told from the writing on this screen, so all would stay"
+            )
+        pixels = np.where(is_scan if pixels.ndim == 2 else is_scan[..., None], pixels, 0).astype(np.uint8)
+        steps.append(f"outside the scan blackened ({1 - is_scan.mean():.1%} of the frame)")
+    if rules.to_grey and pixels.ndim == 3:
+        pixels = _luma(pixels)
+        steps.append("colour to grey (BT.601)")
+    return pixels, steps
+
+
+def _luma(pixels: Pixels) -> Pixels:
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
 def _channels_agree(pixels: npt.NDArray[Any]) -> bool:

@@ -27,6 +27,11 @@ class Lake:
         return Path(self.root, self.dataset)
 
     @property
+    def raw(self) -> Path:
+        """What was fetched from a remote source, with its record."""
+        return self.home / "raw"
+
+    @property
     def chunks(self) -> Path:
         """The conversion cache."""
         return self.home / "chunks"

@@ -16,15 +16,16 @@ OFFICIAL_SPLIT = "meta.official_split"
 def count_rows(rows: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
     """Counts over all rows of :class:`tasks.schema.Parsed`, before any is refused.
 
-    ``rows``; ``groups``: how many, how many have one row, the largest; ``sex`` and ``view``: value to rows; ``splits``:
-    published split to rows, groups and rows per label (``none``: rows with no label); ``boxes``: label to boxes, and
-    rows that have any; ``distinct``: published column to number of different texts.
+    ``rows``; ``groups``: how many, how many have one row, the largest (named only where the dataset's terms allow);
+    ``sex`` and ``view``: value to rows; ``splits``: published split to rows, groups and rows per label (``none``: rows
+    with no label); ``boxes``: label to boxes, and rows that have any; ``distinct``: published column to number of
+    different texts.
     """
     by = OFFICIAL_SPLIT if OFFICIAL_SPLIT in rows else "split"
     splits = rows[by].fillna("none") if by in rows else pd.Series("none", index=rows.index)
     return {
         "rows": len(rows),
-        "groups": _groups(rows),
+        "groups": _groups(rows, is_named=not dataset.is_restricted),
         "sex": _values(rows, "sex"),
         "view": _values(rows, "view"),
         "splits": {str(name): _split(rows[splits == name], dataset) for name in sorted(splits.unique())},
@@ -37,7 +38,7 @@ def count_rows(rows: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _groups(rows: pd.DataFrame) -> dict[str, Any] | None:
+def _groups(rows: pd.DataFrame, *, is_named: bool) -> dict[str, Any] | None:
     if "group_id" not in rows or rows["group_id"].isna().all():
         return None
     sizes = rows["group_id"].value_counts().sort_index()
@@ -45,7 +46,7 @@ def _groups(rows: pd.DataFrame) -> dict[str, Any] | None:
     return {
         "count": len(sizes),
         "of_one": int((sizes == 1).sum()),
-        "largest": {"group_id": largest, "rows": int(sizes.max())},
+        "largest": {"group_id": largest if is_named else None, "rows": int(sizes.max())},
     }
 
 

@@ -1,6 +1,7 @@
 """From members and metadata rows to entries: what each thing is, what belongs together, and what is left over.
 
 An *entry* is one line of the table that both gates look at: an image with its row, an image alone, or a row alone.
+An image brings its mask along, in datasets that have masks; one without image is alone as well.
 Every member that is not ignored by rule is in exactly one entry, and so is every row of a sample table; that is what
 lets the accounting be enforced.
 """
@@ -8,7 +9,7 @@ lets the accounting be enforced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 
@@ -16,7 +17,8 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.archives import Member
-from tasks.schema import BOX, CANONICAL, Dataset, MemberRule, Parsed, Table, meta_type
+from tasks.pairing import MASK_PLACE, NAMES, mark_duplicates, with_masks
+from tasks.schema import BOX, CANONICAL, FIELD_TYPES, MEMBERS, Dataset, MemberRule, Parsed, Table
 from tasks.tarballs import DAMAGES
 
 JUNK = MemberRule("ignored", r"(?:^|/)(?:\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]*)$|(?:^|/)__MACOSX/", "junk")
@@ -52,7 +54,7 @@ def unescape_key(sample_id: str) -> str:
 def index_members(members: Sequence[Member], dataset: Dataset) -> pd.DataFrame:
     """One row per member: ``archive member offset size_bytes crc32 problem detail kind key role reason``.
 
-    ``kind`` is image, table, ignored or unexpected.
+    ``kind`` is that of the member's rule, or unexpected.
     """
     names = [field.name for field in fields(Member)]
     frame = pd.DataFrame(list(map(attrgetter(*names), members)), columns=names).rename(columns={"name": "member"})
@@ -67,9 +69,20 @@ def _classify(name: str, dataset: Dataset, *, is_break: bool) -> tuple[str, str,
     """``is_break``: the member carries the damage of its archive, and must not be ignored with it."""
     for rule in (JUNK, *dataset.members):
         if (match := re.search(rule.pattern, name)) and not (is_break and rule.kind == "ignored"):
-            key = match["key"] if rule.kind == "image" else ""
-            return rule.kind, key, rule.role, rule.reason
+            return rule.kind, _key(rule, match), rule.role, rule.reason
     return "unexpected", "", "", "unexpected-member"
+
+
+def _key(rule: MemberRule, match: re.Match[str]) -> str:
+    if rule.kind not in ("image", "mask"):
+        return ""
+    return re.sub(rule.conceals, r"\1", match["key"]) if rule.conceals else match["key"]
+
+
+def image_members(index: pd.DataFrame) -> Table:
+    """The image members as a table for ``parse``: ``archive member key``, one row per key."""
+    images = index.loc[index["kind"] == "image", ["archive", "member", "key"]].drop_duplicates("key")
+    return Table(MEMBERS, MEMBERS, images.reset_index(drop=True))
 
 
 def set_nested_copies_aside(index: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +90,7 @@ def set_nested_copies_aside(index: pd.DataFrame) -> pd.DataFrame:
 
     Kaggle's sample of NIH ChestX-ray14 has come so: ``sample/sample/images`` beside ``sample/images``.
     """
-    nested = index[(index["crc32"] != 0) & index["kind"].isin(["image", "table"]) & (index["problem"] == "")]
+    nested = index[(index["crc32"] != 0) & index["kind"].isin(["image", "mask", "table"]) & (index["problem"] == "")]
     nested = nested[[re.search(DOUBLED, member) is not None for member in nested["member"]]]
     if nested.empty:
         return index
@@ -95,9 +108,12 @@ def join(index: pd.DataFrame, parsed: Parsed, tables: Mapping[str, Table], datas
 
     Columns: ``entry`` (0…), ``archive member offset source_bytes`` (null for a row alone), ``key sample_id``, ``table
     row`` (null for an image alone), ``image_problem``, ``row_problem`` (reason codes or empty), ``problem_detail``,
-    ``image_without_row``, ``row_without_image``, and the columns of ``parsed.rows``.
+    ``image_without_row``, ``row_without_image``, and the columns of ``parsed.rows``; where the dataset has masks also
+    those of :data:`tasks.pairing.MASK_PLACE`, null for what has none.
     """
     images = _members_by_key(index)
+    if dataset.has_masks:
+        images = with_masks(images, index)
     rows = parsed.rows.rename(columns={"image": "key"})
     rows["row_problem"] = ""
     rows.loc[rows["key"].duplicated(), "row_problem"] = "duplicate-row"
@@ -111,9 +127,7 @@ def join(index: pd.DataFrame, parsed: Parsed, tables: Mapping[str, Table], datas
 def _members_by_key(index: pd.DataFrame) -> pd.DataFrame:
     """Image and unexpected members; the first of each key is primary, and duplicates carry their problem."""
     images = index[index["kind"].isin(["image", "unexpected"])].copy()
-    images = images.rename(
-        columns={"size_bytes": "source_bytes", "problem": "image_problem", "detail": "problem_detail"}
-    )
+    images = images.rename(columns=NAMES)
     is_unexpected = (images["kind"] == "unexpected") & (images["image_problem"] == "")
     images.loc[is_unexpected, "image_problem"] = "unexpected-member"
     is_unexplained = is_unexpected & (images["problem_detail"] == "")
@@ -123,18 +137,9 @@ def _members_by_key(index: pd.DataFrame) -> pd.DataFrame:
     images.loc[alone, "key"] = "\0" + images.loc[alone, "archive"] + "\0" + images.loc[alone, "member"]
     images["is_primary"] = ~images["key"].duplicated()
     for key, twins in images[images["key"].duplicated(keep=False) & ~alone].groupby("key"):
-        _mark_duplicates(images, str(key), twins)
+        mark_duplicates(images, str(key), twins)
     columns = ["archive", "member", "offset", "source_bytes", "key", "image_problem", "problem_detail", "is_primary"]
     return images[columns]
-
-
-def _mark_duplicates(images: pd.DataFrame, key: str, twins: pd.DataFrame) -> None:
-    is_same = twins["crc32"].nunique() == 1 and twins["source_bytes"].nunique() == 1 and (twins["crc32"] != 0).all()
-    places = ", ".join(f"{t.archive}/{t.member} at {t.offset}" for t in twins.itertuples())
-    marked = twins.index[1:] if is_same else twins.index
-    verdict = "the same bytes, the first is kept" if is_same else "the bytes differ, so none can be trusted"
-    images.loc[marked, "image_problem"] = "duplicate-member"
-    images.loc[marked, "problem_detail"] = f"{key} is there {len(twins)} times ({verdict}): {places}"
 
 
 def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Dataset) -> pd.DataFrame:
@@ -152,7 +157,7 @@ def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Datas
     entries["sample_id"] = entries["key"].map(escape_key, na_action="ignore")
     names = {role: table.name for role, table in tables.items()}
     entries["table"] = entries["table"].map(names, na_action="ignore")
-    schema = entry_schema(dataset, meta_columns(entries.columns), check_columns(entries))
+    schema = entry_schema(dataset, meta_columns(entries, dataset), check_columns(entries))
     entries = entries.sort_values(["archive", "member", "offset", "table", "row"], ignore_index=True)
     entries["entry"] = range(len(entries))
     complete = entries.reindex(columns=schema.names)
@@ -161,9 +166,20 @@ def _complete(entries: pd.DataFrame, tables: Mapping[str, Table], dataset: Datas
     return complete
 
 
-def meta_columns(columns: Iterable[str]) -> tuple[str, ...]:
-    """Names of the publisher's columns, without the prefix, in table order."""
-    return tuple(name.removeprefix("meta.") for name in columns if name.startswith("meta."))
+def meta_columns(frame: pd.DataFrame, dataset: Dataset) -> dict[str, pa.DataType]:
+    """The columns ``meta.*`` in table order, each with its type.
+
+    Text as published, unless the dataset declares a field of that name, or keeps columns of numbers as numbers.
+    """
+    return {str(name): _meta_type(frame[name], dataset) for name in frame.columns if str(name).startswith("meta.")}
+
+
+def _meta_type(column: pd.Series, dataset: Dataset) -> pa.DataType:
+    field = dataset.fields.get(str(column.name).removeprefix("meta."))
+    if field is not None:
+        return FIELD_TYPES[field.kind]
+    is_number = dataset.has_number_columns and pd.api.types.is_float_dtype(column)
+    return pa.float64() if is_number else pa.string()
 
 
 def check_columns(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -171,7 +187,7 @@ def check_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(name) for name in frame.columns if str(name).startswith("check."))
 
 
-def entry_schema(dataset: Dataset, meta: tuple[str, ...], checks: tuple[str, ...]) -> pa.Schema:
+def entry_schema(dataset: Dataset, meta: Mapping[str, pa.DataType], checks: tuple[str, ...]) -> pa.Schema:
     """Arrow schema of the entries."""
     own: list[tuple[str, pa.DataType]] = [
         ("entry", pa.int64()),
@@ -191,5 +207,7 @@ def entry_schema(dataset: Dataset, meta: tuple[str, ...], checks: tuple[str, ...
     own += [(f"target.{name}", pa.float64()) for name in dataset.targets]
     if dataset.has_boxes:
         own.append(("boxes", pa.list_(BOX)))
-    own += [(f"meta.{name}", meta_type(dataset, name)) for name in meta]
+    if dataset.has_masks:
+        own += zip(MASK_PLACE.values(), (pa.string(), pa.string(), pa.int64(), pa.int64()), strict=True)
+    own += meta.items()
     return pa.schema([*own, *((name, pa.string()) for name in checks)])

@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 
 Severity = Literal["error", "warning", "known"]
 Status = Literal["passed", "tolerated", "known", "warned", "failed"]
-GateName = Literal["metadata", "images"]
+GateName = Literal["metadata", "images", "documents"]
 Store = Literal["webdataset", "parquet"]
 Encoding = Literal["png", "jpeg"]
 
@@ -55,20 +55,46 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Remote:
+    """Where a whole raw release can be fetched from, by machine."""
+
+    kind: Literal["figshare", "physionet", "https"]
+    where: str
+    """figshare: article id; PhysioNet: ``project/version``; https: empty, the files are the dataset's ``sources``."""
+    needs_account: bool = False
+    """Whether the host wants a user name and a password: secrets ``<kind>-username`` and ``<kind>-password``."""
+    access: str = ""
+    """What a user without access has to do to get it."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The password that the publisher's archives are encrypted with."""
+
+    secret: str
+    """Name of the secret, see :mod:`tasks.credentials`."""
+    access: str
+    """Where the password is to be had."""
+
+
+@dataclass(frozen=True)
 class MemberRule:
     """What an archive member is, by its path; the first rule whose pattern is found in the path decides.
 
     An ``image`` pattern has a group ``key``: the part of the path, extension left out, that names the image
-    throughout the release. Metadata rows refer to images by this key, and the sample id is the escaped key.
+    throughout the release. Metadata rows refer to images by this key, and the sample id is the escaped key. The mask
+    of an image is a member of kind ``mask`` with the same key. A ``document`` becomes part of a document release.
     """
 
-    kind: Literal["image", "table", "ignored"]
+    kind: Literal["image", "mask", "document", "table", "ignored"]
     pattern: str
     """Regular expression, searched in the member's path with forward slashes."""
     reason: str
     """Why it is not an image (stable code of the accounting), or ``image``."""
     role: str = ""
     """For a table: the name by which ``parse`` asks for it; empty where the table's header tells."""
+    conceals: str = ""
+    """Regular expression of what a key must not tell, such as a grade in a folder's name: its first group stays."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +139,20 @@ class Table:
     """Name of the :class:`TableForm` that the header has, where the rule declares any."""
 
 
+MEMBERS = "members"
+"""Role of a table that no publisher wrote: the image members themselves, columns ``archive member key``. ``parse`` gets
+it beside the published tables, for releases whose rows are patients and whose images are found by their folder."""
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a dataset's ``parse`` returns.
 
-    ``rows``: one line per metadata row that should become a sample. Columns ``table`` (role), ``row`` (1-based),
-    ``image`` (key of the image), then any canonical column (``patient_id``, ``group_id``, ``age_years``, ``sex``,
-    ``view``, ``split``, ``boxes``), ``label.<name>``, ``target.<name>`` and ``meta.<publisher's column>``. A value that
-    cannot be read is null; the publisher's text stays in ``meta``. Canonical columns left out become null. Columns
-    ``check.<name>`` (text) are for the gates' eyes only and do not reach the sample table.
+    ``rows``: one line per sample to be; several may come from one metadata row. Columns ``table`` (role), ``row``
+    (1-based), ``image`` (key of the image), then any canonical column (``patient_id``, ``group_id``, ``age_years``,
+    ``sex``, ``view``, ``split``, ``boxes``), ``label.<name>``, ``target.<name>`` and ``meta.<publisher's column>``. A
+    value that cannot be read is null; the publisher's text stays in ``meta``. Canonical columns left out become null.
+    Columns ``check.<name>`` (text) are for the gates' eyes only and do not reach the sample table.
 
     ``extras``: rows of further tables (boxes, split lists) that belong to an image: ``table``, ``row``, ``image``.
     They are accounted for with the sample they describe; where ``problem`` (a reason code) is given, the row is refused
@@ -169,6 +200,10 @@ class ImageRules:
     """Shortest acceptable side of a published image, in pixels."""
     drops_alpha: bool = False
     """Whether an alpha channel that is not fully opaque may be dropped; opaque ones always are, recorded."""
+    to_grey: bool = False
+    """Whether colour becomes luma (ITU-R BT.601), recorded: for grey pictures on a screen with coloured signs."""
+    hides_outside_scan: bool = False
+    """Whether everything outside the scan sector is blackened, recorded: scanner screens have names and clocks."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +242,21 @@ class Dataset:
     image: ImageRules = ImageRules()
     samples: int | None = None
     """Number of samples in a complete copy."""
+    samples_slack: int = 0
+    """How far a sound copy may be from it, where the number is a paper's and not counted on the files."""
     targets: Mapping[str, str] = field(default_factory=dict)
     """Target name to unit; the column is ``target.<name>``."""
     has_boxes: bool = False
+    has_masks: bool = False
+    """Whether every image comes with a mask of what it shows, of the same size."""
+    remote: Remote | None = None
+    """Where ``prepare`` fetches the raw release from when none is given."""
+    lock: Lock | None = None
+    """The password of encrypted archives; None where none are expected."""
+    is_restricted: bool = False
+    """Whether its terms forbid showing single rows or pictures: reports and logs then hold aggregates only."""
+    has_number_columns: bool = False
+    """Whether a published column with nothing but numbers becomes a column of numbers, ``meta.<column>``."""
     fields: Mapping[str, Field] = field(default_factory=dict)
     """Typed columns ``meta.<name>`` beside the publisher's own, which stay text."""
     parts: tuple[tuple[str, str], ...] = ()
@@ -306,7 +353,8 @@ class TableCount:
 
 @dataclass(frozen=True)
 class Accounting:
-    """Where everything that was found has gone. ``members`` are archive members, directories not counted."""
+    """Where everything that was found has gone. ``members`` are archive members, directories not counted; a written
+    sample is one of them, or with its mask two."""
 
     members: int
     written: int
@@ -385,6 +433,26 @@ IMAGE_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
 normalised pixels at published size (shape and dtype included); ``intensity_*`` are in grey levels of ``bit_depth``
 (0–255 for 8, 0–65535 for 16) at published size; ``transform`` says what was done, step by step."""
 
+MASK_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("mask_archive", pa.string()),
+    ("mask_member", pa.string()),
+    ("mask_source_sha256", pa.string()),
+    ("mask_sha256", pa.string()),
+    ("mask_bytes", pa.int64()),
+    ("mask_area", pa.float64()),
+    ("mask_x", pa.int32()),
+    ("mask_y", pa.int32()),
+    ("mask_w", pa.int32()),
+    ("mask_h", pa.int32()),
+    ("mask_touches_border", pa.bool_()),
+)
+"""Facts of the mask of one image, in datasets that have masks. ``mask_source_sha256`` is the hash of the published
+file, ``mask_sha256`` that of the stored one; ``mask_area`` is the share of the image's pixels that are inside,
+``mask_x`` to ``mask_h`` their bounding box, both at published size."""
+
+MASK_REASONS = ("mask-undecodable", "mask-size", "mask-empty", "mask-parts")
+"""Why conversion refuses an image for its mask."""
+
 QUARANTINE = pa.schema(
     [
         ("archive", pa.string()),
@@ -407,13 +475,8 @@ QUARANTINE = pa.schema(
 FIELD_TYPES = {"int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 
 
-def meta_type(dataset: Dataset, name: str) -> pa.DataType:
-    """Type of a column ``meta.<name>``: text as published, unless the dataset declares a field of that name."""
-    return FIELD_TYPES[dataset.fields[name].kind] if name in dataset.fields else pa.string()
-
-
-def sample_schema(dataset: Dataset, meta: tuple[str, ...], *, is_placed: bool = True) -> pa.Schema:
-    """Schema of the sample table of one dataset; ``meta`` are the publisher's columns without their prefix.
+def sample_schema(dataset: Dataset, meta: Mapping[str, pa.DataType], *, is_placed: bool = True) -> pa.Schema:
+    """Schema of the sample table of one dataset; ``meta`` are its columns ``meta.*`` with their types.
 
     ``is_placed`` adds where a written sample lies: ``shard`` (``<split>/000000``), ``row`` in it, and ``tar_offset``,
     the byte offset of the image in the tar.
@@ -423,8 +486,10 @@ def sample_schema(dataset: Dataset, meta: tuple[str, ...], *, is_placed: bool = 
     columns += [(f"target.{name}", pa.float64()) for name in dataset.targets]
     if dataset.has_boxes:
         columns += [("boxes", pa.list_(BOX)), ("boxes_scaled", pa.list_(BOX))]
-    columns += [(f"meta.{name}", meta_type(dataset, name)) for name in meta]
+    columns += meta.items()
     columns += IMAGE_COLUMNS
+    if dataset.has_masks:
+        columns += MASK_COLUMNS
     if is_placed:
         columns += [("shard", pa.string()), ("row", pa.int32()), ("tar_offset", pa.int64())]
     return pa.schema(columns)

@@ -24,14 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.archives import Archive, MemberRefused, read_member
-from tasks.chunks import distrusting
+from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
 from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
-from tasks.schema import FORMAT_VERSION, Store, UnusableInput
+from tasks.schema import FORMAT_VERSION, AccountingError, Store, UnusableInput
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
-"""A shard is cut at either; image bytes. Its one Parquet row group, other columns included, stays below 64 MiB."""
+"""A shard is cut at either; bytes of images and masks. Its one Parquet row group, other columns included, stays below
+64 MiB."""
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """What Hugging Face ``Image`` features are on disk."""
@@ -39,6 +40,9 @@ PLACES = ("chunk", "chunk_row", "offset")
 """Columns of the plan that say where an encoded image waits (``offset``: in its archive, for one that is stored as
 published); they do not reach the stores."""
 
+
+MASK_EXTENSION = "mask.png"
+"""What a mask is called after its sample, however images are encoded."""
 
 MARKERS = "shards"
 """Folder, among a release's working tables, of one JSON file per finished shard."""
@@ -73,13 +77,14 @@ def plan_shards(samples: pd.DataFrame, splits: tuple[str, ...], dataset: str, ex
     numbers = dict.fromkeys(splits, 0)
     current: tuple[str, str] | None = None
     count = size = 0
-    for split, archive, image_bytes in samples[["split", "archive", "image_bytes"]].itertuples(index=False, name=None):
-        if current != (split, archive) or count >= SHARD_SAMPLES or size + image_bytes > SHARD_BYTES:
+    stored = samples["image_bytes"] + samples["mask_bytes"] if "mask_bytes" in samples else samples["image_bytes"]
+    for split, archive, stored_bytes in zip(samples["split"], samples["archive"], stored, strict=True):
+        if current != (split, archive) or count >= SHARD_SAMPLES or size + stored_bytes > SHARD_BYTES:
             shards.append(Shard(len(shards), dataset, split, numbers[split], extension))
             numbers[split] += 1
             current, count, size = (split, archive), 0, 0
         count += 1
-        size += image_bytes
+        size += stored_bytes
         positions.append(len(shards) - 1)
     samples["position"] = positions
     return shards
@@ -124,8 +129,10 @@ def assemble_shard(
     linked = _link(shard, read_json(Path(earlier)).get(content, {}), Path(staging), stores)
     missing = [store for store in stores if store not in linked]
     images = read_images(rows, Path(chunks), archives) if missing else []
-    written = {**linked, **_write(shard, rows, images, Path(staging), missing)}
-    tar_offsets = _offsets(Path(staging, shard.path("webdataset"))) if "webdataset" in stores else []
+    masks = read_masks(rows, Path(chunks)) if missing and has_masks(rows) else []
+    written = {**linked, **_write(shard, rows, images, masks, Path(staging), missing)}
+    files = 3 if has_masks(rows) else 2
+    tar_offsets = _offsets(Path(staging, shard.path("webdataset")), files) if "webdataset" in stores else []
     write_json(
         marker,
         {
@@ -138,6 +145,11 @@ def assemble_shard(
             "tar_offsets": tar_offsets,
         },
     )
+
+
+def has_masks(rows: pa.Table) -> bool:
+    """Whether these are samples of a dataset that has masks."""
+    return "mask_sha256" in rows.column_names
 
 
 def content_digest(rows: pa.Table, extension: str) -> str:
@@ -172,12 +184,14 @@ def _link(shard: Shard, found: dict[str, Any], staging: Path, stores: tuple[Stor
     return linked
 
 
-def _write(shard: Shard, rows: pa.Table, images: list[bytes], staging: Path, stores: list[Store]) -> dict[str, Any]:
+def _write(
+    shard: Shard, rows: pa.Table, images: list[bytes], masks: list[bytes], staging: Path, stores: list[Store]
+) -> dict[str, Any]:
     plain = rows.drop_columns(list(PLACES))
     encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
     written: dict[str, Any] = {}
     for store in stores:
-        data = encode[store](plain, images, shard.extension)
+        data = encode[store](plain, images, shard.extension, masks)
         write_bytes(staging / shard.path(store), data)
         sha256 = hashlib.sha256(data).hexdigest()
         written[store] = {"path": shard.path(store), "bytes": len(data), "sha256": sha256}
@@ -190,22 +204,36 @@ def read_images(rows: pa.Table, chunks: Path, archives: Sequence[Archive]) -> li
     Those that are stored as they were published come from their archives. Raises :class:`tasks.schema.UnusableInput`
     where a chunk is damaged, or an archive is no longer what was converted.
     """
-    places = rows.select(["chunk", "chunk_row", "image_sha256"]).to_pylist()
+    images = _waiting(rows, chunks, "image")
+    kept = [position for position, image in enumerate(images) if image is None]
+    originals = dict(zip(kept, _originals(rows.take(pa.array(kept, pa.int64())), archives), strict=True))
+    return [originals[position] if image is None else image for position, image in enumerate(images)]
+
+
+def read_masks(rows: pa.Table, chunks: Path) -> list[bytes]:
+    """Encoded masks in the order of the rows, checked like the images; they are never left in raw."""
+    masks = [mask for mask in _waiting(rows, chunks, "mask") if mask is not None]
+    if len(masks) != rows.num_rows:
+        raise AccountingError(f"{rows.num_rows - len(masks)} of {rows.num_rows} samples have no mask in their chunks")
+    return masks
+
+
+def _waiting(rows: pa.Table, chunks: Path, column: str) -> list[bytes | None]:
+    """What chunks hold for these rows in ``image`` or ``mask``, each file checked against its hash."""
+    places = rows.select(["chunk", "chunk_row", f"{column}_sha256"]).to_pylist()
     wanted: dict[str, list[int]] = {}
     for place in places:
         wanted.setdefault(place["chunk"], []).append(place["chunk_row"])
     found = {}
     for name, needed in wanted.items():
         with distrusting(chunks / name):
-            found[name] = _chunk_images(chunks / name, needed)
-    images = [found[place["chunk"]][place["chunk_row"]] for place in places]
-    for place, image in zip(places, images, strict=True):
+            found[name] = _chunk_files(chunks / name, needed, column)
+    files = [found[place["chunk"]][place["chunk_row"]] for place in places]
+    for place, file in zip(places, files, strict=True):
         with distrusting(chunks / place["chunk"]):
-            if image is not None and hashlib.sha256(image).hexdigest() != place["image_sha256"]:
+            if file is not None and hashlib.sha256(file).hexdigest() != place[f"{column}_sha256"]:
                 raise pa.ArrowInvalid(f"row {place['chunk_row']} has other bytes than were converted")
-    kept = [position for position, image in enumerate(images) if image is None]
-    originals = dict(zip(kept, _originals(rows.take(pa.array(kept, pa.int64())), archives), strict=True))
-    return [originals[position] if image is None else image for position, image in enumerate(images)]
+    return files
 
 
 def _originals(rows: pa.Table, archives: Sequence[Archive]) -> list[bytes]:
@@ -231,8 +259,8 @@ def _changed(place: Mapping[str, Any], how: str) -> str:
     )
 
 
-def _chunk_images(path: Path, rows: list[int]) -> dict[int, bytes | None]:
-    """Row number to encoded image (None: stored as published), reading only the row groups that hold the rows."""
+def _chunk_files(path: Path, rows: list[int], name: str) -> dict[int, bytes | None]:
+    """Row number to the file in that column (None: stored as published), reading only row groups that are needed."""
     opened = pq.ParquetFile(path)
     found: dict[int, bytes | None] = {}
     start = 0
@@ -240,18 +268,24 @@ def _chunk_images(path: Path, rows: list[int]) -> dict[int, bytes | None]:
     for group in range(opened.num_row_groups):
         stop = start + opened.metadata.row_group(group).num_rows
         if not needed.isdisjoint(range(start, stop)):
-            column = opened.read_row_group(group, columns=["image"])["image"]
+            column = opened.read_row_group(group, columns=[name])[name]
             found |= {start + i: column[i].as_py() for i in range(stop - start) if start + i in needed}
         start = stop
     return found
 
 
-def tar_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
-    """A WebDataset shard: ``<sample_id>.<extension>`` then ``<sample_id>.json``, for every sample in order."""
+def tar_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
+    """A WebDataset shard: ``<sample_id>.<extension>`` then ``<sample_id>.json``, for every sample in order.
+
+    A mask, ``<sample_id>.mask.png``, lies between the two.
+    """
     buffer = io.BytesIO()
+    beside: Sequence[bytes | None] = masks or [None] * len(images)
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for row, image in zip(rows.to_pylist(), images, strict=True):
+        for row, image, mask in zip(rows.to_pylist(), images, beside, strict=True):
             _add(tar, f"{row['sample_id']}.{extension}", image)
+            if mask is not None:
+                _add(tar, f"{row['sample_id']}.{MASK_EXTENSION}", mask)
             _add(tar, f"{row['sample_id']}.json", canonical_json(row))
     return buffer.getvalue()
 
@@ -262,33 +296,41 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(entry, io.BytesIO(data))
 
 
-def _offsets(tar: Path) -> list[int]:
-    """Byte offset of each image in a shard; images and JSON alternate."""
+def _offsets(tar: Path, files: int) -> list[int]:
+    """Byte offset of each image in a shard; every sample has so many files, the image first."""
     with tarfile.open(tar, mode="r:") as opened:
-        return [member.offset_data for member in opened.getmembers()[::2]]
+        return [member.offset_data for member in opened.getmembers()[::files]]
 
 
-def parquet_bytes(rows: pa.Table, images: list[bytes], extension: str) -> bytes:
-    """The same samples as one Parquet row group; ``image`` is a struct of ``bytes`` and ``path``, stored plain."""
-    names = rows["sample_id"].to_pylist()
-    values = [{"bytes": image, "path": f"{name}.{extension}"} for name, image in zip(names, images, strict=True)]
-    table = rows.add_column(1, pa.field("image", IMAGE), pa.array(values, IMAGE))
-    table = table.replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})}
-    )
-    plain = "image.bytes"
+def parquet_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
+    """The same samples as one Parquet row group; ``image`` is a struct of ``bytes`` and ``path``, stored plain.
+
+    So is ``mask``, where there are masks.
+    """
+    table = rows.add_column(1, pa.field("image", IMAGE), _files(rows, images, extension))
+    if masks:
+        table = table.add_column(2, pa.field("mask", IMAGE), _files(rows, masks, MASK_EXTENSION))
+    features = {name: {"_type": "Image"} for name in ENCODED if name in table.column_names}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    plain = [f"{name}.bytes" for name in features]
     leaves = _leaf_paths(table.schema)
     buffer = io.BytesIO()
     pq.write_table(
         table,
         buffer,
         row_group_size=len(images),
-        use_dictionary=[path for path in leaves if path != plain],
-        compression={path: "NONE" if path == plain else "SNAPPY" for path in leaves},
+        use_dictionary=[path for path in leaves if path not in plain],
+        compression={path: "NONE" if path in plain else "SNAPPY" for path in leaves},
         write_statistics=["sample_id"],
         write_page_index=True,
     )
     return buffer.getvalue()
+
+
+def _files(rows: pa.Table, files: Sequence[bytes], extension: str) -> pa.Array:
+    names = rows["sample_id"].to_pylist()
+    values = [{"bytes": file, "path": f"{name}.{extension}"} for name, file in zip(names, files, strict=True)]
+    return pa.array(values, IMAGE)
 
 
 @lru_cache(maxsize=4)

@@ -29,3 +29,15 @@ def split_by_group(
 
     pairs = zip(groups, strata, strict=True)
     return pd.Series([deal(group, stratum) for group, stratum in pairs], index=groups.index, dtype=object)
+
+
+def deal_evenly(groups: pd.Series, strata: pd.Series, share: float, salt: str) -> pd.Series:
+    """Whether each row's group is among the share with the lowest hashes of its stratum; one row per group.
+
+    Of every stratum the nearest whole number of groups is taken. For tables that are complete: a group that comes later
+    can move another.
+    """
+    fractions = groups.map(lambda group: group_fraction(str(group), salt))
+    place = fractions.groupby(strata).rank(method="first")
+    wanted = (fractions.groupby(strata).transform("size") * share).round()
+    return place <= wanted

@@ -11,7 +11,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.stages import assembly, conversion, metadata, publication, samples_gate
+from tasks.stages import assembly, conversion, documents, metadata, publication, samples_gate
+from tasks.stages import fetch as fetching
 from tasks.stages import index as indexing
 
 
@@ -29,7 +30,8 @@ def _can_heal(task_: Any, run: Any, state: Any) -> bool:
 ONCE: dict[str, Any] = {"cache_policy": NO_CACHE}
 HEALING: dict[str, Any] = {**ONCE, "retries": 2, "retry_delay_seconds": 5, "retry_condition_fn": _can_heal}
 
-fetch = task(name="fetch", **HEALING)(indexing.fetch)
+fetch = task(name="fetch", **HEALING)(fetching.fetch)
+gather = task(name="gather", **HEALING)(indexing.gather)
 index = task(name="index", **HEALING)(indexing.index)
 parse = task(name="parse", **HEALING)(metadata.parse)
 validate_metadata = task(name="validate-metadata", **ONCE)(metadata.validate_metadata)
@@ -38,6 +40,11 @@ validate_images = task(name="validate-images", **ONCE)(samples_gate.validate_ima
 assemble = task(name="assemble", tags=["dask"], **HEALING)(assembly.assemble)
 describe = task(name="describe", **ONCE)(publication.describe)
 publish = task(name="publish", **ONCE)(publication.publish)
+
+# Of a document release.
+extract = task(name="extract", **HEALING)(documents.extract)
+describe_documents = task(name="describe-documents", **ONCE)(documents.describe_documents)
+publish_documents = task(name="publish-documents", **ONCE)(documents.publish_documents)
 
 # After a gate's no.
 settle = task(name="settle", **ONCE)(assembly.settle)

@@ -16,6 +16,7 @@ os.environ |= {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
+    "SCANMILL_BEHSOF_PASSWORD": "made-up password",
 }
 
 from tasks.datasets import catalogue

@@ -85,6 +85,11 @@ def load_hugging_face(release: Path, cache: Path) -> Any:
     return _hugging_face().load_dataset(str(release), cache_dir=str(cache))
 
 
+def load_hugging_face_table(release: Path, name: str, cache: Path) -> Any:
+    """Rows of one table of a document release."""
+    return _hugging_face().load_dataset(str(release), name, cache_dir=str(cache), split="train")
+
+
 READERS: Mapping[str, Callable[[Path], Samples]] = {
     "webdataset": by_webdataset,
     "pandas": by_pandas,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -49,7 +50,7 @@ DATASET = Dataset(
     known=(Known("plausible-age", 16, "Sixteen ages are above 120 years.", "the publisher's table"),),
 )
 
-SCHEMA = sample_schema(DATASET, META)
+SCHEMA = sample_schema(DATASET, {f"meta.{name}": pa.string() for name in META})
 
 MANIFEST: dict[str, Any] = {
     "format_version": 1,

@@ -162,6 +162,7 @@ def test_nothing_leaves_the_page(tmp_path: Path) -> None:
     references = re.findall(r"""(?:src|href|action|data)\s*=\s*["']([^"']*)""", page)
     assert {r for r in references if not r.startswith(("#", "data:"))} == {
         HOMEPAGE,
+        "changes.html",
         "data_docs/index.html",
         "report.json",
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from tasks.demands import one_of
 from tasks.schema import Dataset, ImageRules, Known, MemberRule, Parsed, Source, Table, TableRule
 from tasks.splits import split_by_group
 
@@ -99,16 +100,13 @@ DATASET = Dataset(
     image=ImageRules(size=224, channels=(1,), min_side=32),
     samples=7632,
     expectations=(
-        {
-            "type": "expect_column_values_to_be_in_set",
-            "kwargs": {"column": "meta.label", "value_set": [*CLASSES, *(f"Density{d}Malign" for d in (1, 2, 3, 4))]},
-            "severity": "critical",
-            "meta": {
-                "code": "unknown-label",
-                "gate": "metadata",
-                "sentence": "Every published label is one of the eight density-by-finding classes.",
-            },
-        },
+        one_of(
+            "unknown-label",
+            "meta.label",
+            [*CLASSES, *(f"Density{d}Malign" for d in (1, 2, 3, 4))],
+            "Every published label is one of the eight density-by-finding classes.",
+            severity="critical",
+        ),
     ),
     known=(
         Known("repeated-pixels", 2544, "The publisher's augmentation wrote 2,544 images twice.", OBSERVED),

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.demands import between, matching, one_of
+from tasks.readings import number, whole, yes_no
 from tasks.schema import (
     Dataset,
     Field,
@@ -114,8 +116,8 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     for name, values in _fields(entries).items():
         frame[f"meta.{name}"] = values
     frame["check.follow_up_agrees"] = _follow_up_agrees(entries)
-    frame["check.patient_agrees"] = _yes_no(frame["image"].str[:8] == frame["patient_id"])
-    frame["check.labels_sorted"] = _yes_no(_by_text(entries["Finding Labels"], _is_sorted))
+    frame["check.patient_agrees"] = yes_no(frame["image"].str[:8] == frame["patient_id"])
+    frame["check.labels_sorted"] = yes_no(_by_text(entries["Finding Labels"], _is_sorted))
     frame["check.box_labels"] = frame["check.boxes_sound"] = None
     extras = _place(frame, tables)
     if "boxes" in tables:
@@ -172,12 +174,12 @@ def _fields(entries: pd.DataFrame) -> dict[str, pd.Series]:
     width, height, x, y = PLAIN if PLAIN[0] in entries else BRACKETED
     return {
         "findings": _by_text(entries["Finding Labels"], lambda text: "|".join(sorted(_findings(text)))),
-        "follow_up": _whole(entries["Follow-up #"]),
-        "film_width": _whole(entries[width]),
-        "film_height": _whole(entries[height]),
+        "follow_up": whole(entries["Follow-up #"]),
+        "film_width": whole(entries[width]),
+        "film_height": whole(entries[height]),
         # Table B prints 0.14300000000000002 where the others have 0.143.
-        "film_spacing_x": _number(entries[x]).round(4),
-        "film_spacing_y": _number(entries[y]).round(4),
+        "film_spacing_x": number(entries[x]).round(4),
+        "film_spacing_y": number(entries[y]).round(4),
     }
 
 
@@ -186,26 +188,10 @@ def _by_text(texts: pd.Series, read: Callable[[str], Any]) -> pd.Series:
     return texts.map({text: read(text) for text in texts.unique()})
 
 
-def _number(texts: pd.Series) -> pd.Series:
-    """Numbers where a text is a finite one, else null."""
-    numbers = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")
-    return numbers.where(numbers.abs() < float("inf"))
-
-
-def _whole(texts: pd.Series) -> pd.Series:
-    """Whole numbers, padded or not, where a text is one, else null."""
-    numbers = _number(texts)
-    return numbers.where(numbers % 1 == 0).astype("Int64")
-
-
 def _follow_up_agrees(entries: pd.DataFrame) -> pd.Series:
     """``yes`` where the follow-up number equals the suffix of the file name, as in the first release."""
     suffix = entries["Image Index"].str.extract(r"_(\d+)\.", expand=False)
-    return _yes_no(_number(suffix) == _number(entries["Follow-up #"]))
-
-
-def _yes_no(flags: pd.Series) -> pd.Series:
-    return flags.map({True: "yes", False: "no"})
+    return yes_no(number(suffix) == number(entries["Follow-up #"]))
 
 
 def _place(frame: pd.DataFrame, tables: Mapping[str, Table]) -> list[pd.DataFrame]:
@@ -216,7 +202,7 @@ def _place(frame: pd.DataFrame, tables: Mapping[str, Table]) -> list[pd.DataFram
     """
     official, extras = _official_splits(frame, tables)
     frame["meta.official_split"] = official
-    frame["check.official_split"] = _yes_no(official.notna())
+    frame["check.official_split"] = yes_no(official.notna())
     if tables.keys().isdisjoint(LISTS) and official.isna().all():
         is_test = frame["patient_id"].map(_fractions(frame["patient_id"], TEST_SALT)) < TEST_SHARE
         official = is_test.map({True: "test", False: "train_val"})
@@ -287,7 +273,7 @@ def _official_splits(frame: pd.DataFrame, tables: Mapping[str, Table]) -> tuple[
 
 def _boxes(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per published box: ``table row image``, what is wrong with it, and the ``box`` itself."""
-    numbers = rows[list(BOX_COLUMNS[2:])].apply(_number).set_axis(list("xywh"), axis=1)
+    numbers = rows[list(BOX_COLUMNS[2:])].apply(number).set_axis(list("xywh"), axis=1)
     found = numbers.assign(table="boxes", row=rows.index, image=image_key(rows["Image Index"]), problem="", detail="")
     found["label"] = rows["Finding Label"].map(normalise)
     text = rows[list(BOX_COLUMNS[1:])].agg(",".join, axis=1)
@@ -318,28 +304,6 @@ def _attach(frame: pd.DataFrame, boxes: pd.DataFrame) -> None:
 
 
 CLEAN_UP = "a public clean-up of the full set that dropped them, see docs/datasets.md"
-
-
-def _warning(
-    code: str, column: str, values: list[str], sentence: str, gate: str = "metadata", **meta: str
-) -> Mapping[str, Any]:
-    """An expectation that blocks nothing: ``column`` is one of ``values``."""
-    return {
-        "type": "expect_column_values_to_be_in_set",
-        "kwargs": {"column": column, "value_set": values},
-        "severity": "warning",
-        "meta": {"code": code, "gate": gate, "sentence": sentence, **meta},
-    }
-
-
-def _intensity(code: str, sentence: str, **bounds: float) -> Mapping[str, Any]:
-    """A warning about the mean grey level of the published image, 0–255."""
-    return {
-        "type": "expect_column_values_to_be_between",
-        "kwargs": {"column": "intensity_mean", **bounds},
-        "severity": "warning",
-        "meta": {"code": code, "gate": "images", "sentence": sentence},
-    }
 
 
 DATASET = Dataset(
@@ -465,28 +429,24 @@ DATASET = Dataset(
                 "sentence": "Every finding is one of the 14 published ones, and No Finding stands alone.",
             },
         },
-        {
-            "type": "expect_column_values_to_match_regex",
-            "kwargs": {"column": "meta.Image Index", "regex": IMAGE_NAME},
-            "severity": "warning",
-            "meta": {
-                "code": "image-name",
-                "gate": "metadata",
-                "sentence": "File names are eight digits of the patient, three of the film.",
-            },
-        },
-        _warning(
+        matching(
+            "image-name",
+            "meta.Image Index",
+            IMAGE_NAME,
+            "File names are eight digits of the patient, three of the film.",
+        ),
+        one_of(
             "patient-of-name", "check.patient_agrees", ["yes"], "The first eight digits of a file name are its patient."
         ),
-        _warning("view", "view", ["PA", "AP"], "The view is PA or AP."),
-        _warning(
+        one_of("view", "view", ["PA", "AP"], "The view is PA or AP."),
+        one_of(
             "follow-up-renumbered",
             "check.follow_up_agrees",
             ["yes"],
             "The follow-up number equals the suffix of the file name.",
         ),
-        _warning("labels-unsorted", "check.labels_sorted", ["yes"], "Findings are listed in alphabetical order."),
-        _warning(
+        one_of("labels-unsorted", "check.labels_sorted", ["yes"], "Findings are listed in alphabetical order."),
+        one_of(
             "age-unit",
             "check.age_unit",
             ["Y", "M"],
@@ -494,30 +454,39 @@ DATASET = Dataset(
             action="null",
             empties="age_years",
         ),
-        _warning(
+        one_of(
             "no-official-split",
             "check.official_split",
             ["yes"],
             "The publisher's lists say which films are for testing; without them test is dealt by patient.",
         ),
-        {
-            "type": "expect_column_values_to_be_in_set",
-            "kwargs": {"column": "check.boxes_sound", "value_set": ["yes"]},
-            "severity": "critical",
-            "meta": {
-                "code": "boxes-refused",
-                "gate": "metadata",
-                "sentence": "Every published box of a film can be read, has an area and lies on the film.",
-                "action": "note",
-                "tolerance": 0.01,
-            },
-        },
-        _warning(
+        one_of(
+            "boxes-refused",
+            "check.boxes_sound",
+            ["yes"],
+            "Every published box of a film can be read, has an area and lies on the film.",
+            severity="critical",
+            action="note",
+            tolerance=0.01,
+        ),
+        one_of(
             "box-labels", "check.box_labels", ["yes"], "A film's boxes are of findings that the film is labelled with."
         ),
-        _warning("not-grey", "source_mode", ["L"], "Films are stored as grey; others were converted.", gate="images"),
-        _intensity("near-black", "No film is nearly black (mean grey below 50 of 255).", min_value=50),
-        _intensity("near-white", "No film is nearly white (mean grey above 195 of 255).", max_value=195),
+        one_of("not-grey", "source_mode", ["L"], "Films are stored as grey; others were converted.", gate="images"),
+        between(
+            "near-black",
+            "intensity_mean",
+            "No film is nearly black (mean grey below 50 of 255).",
+            least=50,
+            gate="images",
+        ),
+        between(
+            "near-white",
+            "intensity_mean",
+            "No film is nearly white (mean grey above 195 of 255).",
+            most=195,
+            gate="images",
+        ),
     ),
     known=(
         Known(

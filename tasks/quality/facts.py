@@ -11,14 +11,18 @@ import pandas as pd
 from tasks.schema import Accounting, Dataset, Verdict
 
 Images = Callable[[Sequence[str]], Mapping[str, bytes]]
-"""Sample ids to encoded PNG or JPEG bytes of the written samples."""
+"""Sample ids to encoded PNG or JPEG bytes of the written samples, or to their masks."""
 Refused = Callable[[Sequence[tuple[str, str, int]]], Mapping[tuple[str, str, int], bytes | None]]
 """(archive, member, offset) to the original bytes, which may be empty, undecodable or None."""
 
 
-@dataclass(frozen=True)
-class ReportFacts:
-    """Everything the report says, as plain values; no wall-clock time, so the same facts give the same bytes."""
+Read = Callable[[str], bytes]
+"""Path below a release to the bytes of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFacts:
+    """What the report of any release says, as plain values; no wall-clock time, so equal facts give equal bytes."""
 
     dataset: Dataset
     release: str
@@ -27,19 +31,33 @@ class ReportFacts:
     inputs: Sequence[Mapping[str, Any]]
     """One per archive or table: ``name``, ``bytes``, ``sha256``."""
     verdicts: Sequence[Verdict]
-    """Metadata gate, then images gate; the second is missing where the first failed."""
+    """In the order of the gates; those that did not run because an earlier one failed are missing."""
     accounting: Accounting | None
     """None where the metadata gate failed before conversion."""
-    samples: pd.DataFrame
-    """Columns of :func:`tasks.schema.sample_schema`; without image facts where no image was decoded."""
     quarantine: pd.DataFrame
     """Columns of :data:`tasks.schema.QUARANTINE`."""
+    published: bool
+    has_data_docs: bool
+    """Whether ``data_docs/index.html`` (Great Expectations) lies beside the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFacts(ReleaseFacts):
+    """Those of a release of samples."""
+
+    samples: pd.DataFrame
+    """Columns of :func:`tasks.schema.sample_schema`; without image facts where no image was decoded."""
     histograms: Mapping[str, Sequence[int]]
     """Split to pixel counts in 64 bins over the full grey range."""
     findings: Mapping[str, Any]
     """Duplicates and leakage: name to ``{"value": int, "sentence": str}``."""
-    published: bool
-    has_data_docs: bool
-    """Whether ``data_docs/index.html`` (Great Expectations) lies beside the page."""
     holds: Mapping[str, Any] | None = None
     """What :func:`tasks.row_counts.count_rows` counted on the metadata tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentFacts(ReleaseFacts):
+    """Those of a document release."""
+
+    documents: Sequence[Mapping[str, Any]]
+    """As in ``documents.json``."""

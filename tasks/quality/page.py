@@ -19,11 +19,13 @@ from tasks.files import readable_json, write_bytes
 from tasks.quality import box_sheet, contact_sheet, figures, statistics, wording
 from tasks.quality.box_sheet import BoxSheet
 from tasks.quality.contact_sheet import Tile
-from tasks.quality.facts import Images, Refused, ReportFacts
+from tasks.quality.facts import Images, Refused, ReleaseFacts, ReportFacts
 from tasks.schema import Outcome
 
 __all__ = ["ReportFacts", "build"]
 
+EXAMPLES = 5
+"""Refused rows of each reason that are shown in full."""
 GATES: tuple[tuple[str, str], ...] = (
     ("metadata", "Metadata gate"),
     ("images", "Images gate"),
@@ -31,20 +33,25 @@ GATES: tuple[tuple[str, str], ...] = (
 GATE_NOTES: Mapping[str, str] = {
     "metadata": "Checked on the publisher’s tables, before any image is decoded.",
     "images": "Checked on the decoded images and the splits, before anything is published.",
+    "documents": "Checked on the documents as taken apart, before anything is published.",
 }
 
 
-def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused) -> None:
-    """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``."""
+def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused, masks: Images | None = None) -> None:
+    """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``.
+
+    ``masks`` gives those of a dataset that has masks.
+    """
     described = statistics.describe(facts.dataset, facts.samples, facts.histograms)
-    refusals = statistics.describe_quarantine(facts.quarantine)
+    shows_rows = not facts.dataset.is_restricted
+    refusals = statistics.describe_quarantine(facts.quarantine, examples=EXAMPLES if shows_rows else 0)
     html = render(
         facts,
         described,
         refusals,
-        sheets=contact_sheet.of_samples(facts.dataset, facts.samples, images),
-        refused=contact_sheet.of_quarantine(facts.quarantine, refused),
-        boxed=box_sheet.of_boxes(facts.dataset, facts.samples, images),
+        sheets=contact_sheet.of_samples(facts.dataset, facts.samples, images, masks) if shows_rows else {},
+        refused=contact_sheet.of_quarantine(facts.quarantine, refused) if shows_rows else (),
+        boxed=box_sheet.of_boxes(facts.dataset, facts.samples, images) if shows_rows else None,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "report.json", as_json(facts, described, refusals))
@@ -62,31 +69,46 @@ def render(
     boxed: BoxSheet | None,
 ) -> str:
     """The whole page as text."""
-    template = _environment().get_template("page.html.jinja")
+    template = environment().get_template("page.html.jinja")
     return template.render(
-        facts=facts,
-        dataset=facts.dataset,
+        shared(facts, refusals, GATES),
         statistics=described,
         splits={name: part for name, part in described["splits"].items() if part["samples"] or facts.published},
         labels=_label_rows(facts, described),
-        headline=wording.headline(facts),
-        gates=[_gate(facts, name, title) for name, title in GATES],
-        meanings=wording.MEANINGS,
-        glyphs=wording.GLYPHS,
         tiles=wording.key_numbers(facts, described),
         figures=figures.draw(facts.dataset, described),
-        accounting=facts.accounting,
-        refusals=refusals,
         sheets=sheets,
         refused=refused,
         boxed=boxed,
+        parameters=facts.parameters,
         snippets=wording.snippets(facts, described) if facts.published else {},
-        homepage=_web_address(facts.dataset.homepage),
     )
 
 
+def shared(
+    facts: ReleaseFacts, refusals: Sequence[Mapping[str, Any]], gates: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """What the page of any release says; ``gates`` are the names and titles of those that it has to pass."""
+    return {
+        "facts": facts,
+        "dataset": facts.dataset,
+        "headline": wording.headline(facts),
+        "gates": [_gate(facts, name, title) for name, title in gates],
+        "meanings": wording.MEANINGS,
+        "glyphs": wording.GLYPHS,
+        "accounting": facts.accounting,
+        "refusals": refusals,
+        "homepage": _web_address(facts.dataset.homepage),
+    }
+
+
 def as_json(facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence[Mapping[str, Any]]) -> bytes:
-    """The report for machines: sorted keys, null for what is not a number."""
+    """The report for machines."""
+    return shared_json(facts, refusals, {"findings": facts.findings, "holds": facts.holds, "statistics": described})
+
+
+def shared_json(facts: ReleaseFacts, refusals: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> bytes:
+    """The report of any release for machines: sorted keys, null for what is not a number; ``own`` is what it adds."""
     value = {
         "dataset": {"name": facts.dataset.name, "version": facts.dataset.version, "title": facts.dataset.title},
         "release": facts.release,
@@ -95,10 +117,8 @@ def as_json(facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence
         "inputs": list(facts.inputs),
         "verdicts": [verdict.as_json() for verdict in facts.verdicts],
         "accounting": facts.accounting.as_json() if facts.accounting else None,
-        "findings": facts.findings,
         "quarantine": {refusal["reason"]: refusal["rows"] for refusal in refusals},
-        "holds": facts.holds,
-        "statistics": described,
+        **own,
     }
     plain: dict[str, Any] = _plain(value)
     return readable_json(plain)
@@ -133,7 +153,7 @@ def _label_rows(facts: ReportFacts, described: Mapping[str, Any]) -> list[dict[s
     return sorted(rows, key=lambda row: -row["total"]) if facts.dataset.label_kind == "multiple" else rows
 
 
-def _gate(facts: ReportFacts, name: str, title: str) -> dict[str, Any]:
+def _gate(facts: ReleaseFacts, name: str, title: str) -> dict[str, Any]:
     """One gate for the page; ``verdict`` is None where it has not run."""
     verdict = next((verdict for verdict in facts.verdicts if verdict.gate == name), None)
     statements = {known.code: known.statement for known in facts.dataset.known}
@@ -156,7 +176,8 @@ def _web_address(address: str) -> str:
     return address if address.startswith(("https://", "http://")) else ""
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates of this folder, with what they share."""
     folder = Path(__file__).parent
     environment = Environment(
         loader=FileSystemLoader(folder),

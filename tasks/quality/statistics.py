@@ -165,8 +165,8 @@ def pixels(histogram: Sequence[int]) -> dict[str, Any]:
     return {"shares": [round(float(s), 6) for s in shares], "black": float(shares[0]), "white": float(shares[-1])}
 
 
-def describe_quarantine(quarantine: pd.DataFrame, examples: int = 5) -> list[dict[str, Any]]:
-    """Refused rows by reason, the commonest first: how many, at which stage, and the first few in full."""
+def describe_quarantine(quarantine: pd.DataFrame, examples: int) -> list[dict[str, Any]]:
+    """Refused rows by reason, the commonest first: how many, at which stage, and the first ``examples`` in full."""
     if quarantine.empty:
         return []
     reasons = quarantine["reason"].astype(object).where(quarantine["reason"].notna(), UNKNOWN)

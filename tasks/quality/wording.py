@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.quality.facts import ReportFacts
+from tasks.quality.facts import DocumentFacts, ReleaseFacts, ReportFacts
 from tasks.schema import Status, Verdict
 
 ORDER: tuple[Status, ...] = ("failed", "warned", "known", "tolerated", "passed")
@@ -22,7 +22,7 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
-def headline(facts: ReportFacts) -> dict[str, Any]:
+def headline(facts: ReleaseFacts) -> dict[str, Any]:
     """The verdict in one line, its tone (good, warn, bad, quiet), counts by status, and the outcomes that failed."""
     failed = [verdict for verdict in facts.verdicts if not verdict.passed]
     outcomes = [outcome for verdict in facts.verdicts for outcome in verdict.outcomes]
@@ -69,9 +69,48 @@ def key_numbers(facts: ReportFacts, statistics: Mapping[str, Any]) -> list[tuple
     if statistics["samples"] and None not in encoded:
         tiles.append((size(sum(encoded)), "of images", str(facts.parameters.get("encoding", "")).upper()))
     refused = accounting.quarantined if accounting else 0
-    note = f"{plural(refused, 'image')}, {share(refused, accounting.members)} of members" if accounting else ""
+    noun = "member" if facts.dataset.has_masks else "image"
+    note = f"{plural(refused, noun)}, {share(refused, accounting.members)} of members" if accounting else ""
     tiles.append((count(len(facts.quarantine)), "in quarantine", note))
     return tiles
+
+
+def document_numbers(facts: DocumentFacts) -> list[tuple[str, str, str]]:
+    """The same of a document release."""
+    tables = [table for document in facts.documents for table in document["tables"]]
+    figures = [figure for document in facts.documents for figure in document["figures"]]
+    bare, rows = sum(not table["caption"] for table in tables), sum(table["rows"] for table in tables)
+    members = facts.accounting.members if facts.accounting else 0
+    return [
+        _tile(len(facts.documents), "document", size(sum(document["bytes"] for document in facts.documents))),
+        _tile(len(tables), "table", f"{plural(rows, 'row')}, {count(bare) if bare else 'none'} without caption"),
+        _tile(len(figures), "figure", size(sum(figure["bytes"] for figure in figures)) if figures else ""),
+        _tile(sum(document["characters"] for document in facts.documents), "character", "of Markdown"),
+        (count(len(facts.quarantine)), "in quarantine", f"of {plural(members, 'archive member')}"),
+    ]
+
+
+def _tile(number: int, noun: str, note: str) -> tuple[str, str, str]:
+    return count(number), plural(number, noun).partition(" ")[2], note
+
+
+def document_snippets(facts: DocumentFacts) -> dict[str, str]:
+    """The same of a document release, with its first table; nothing where it has none."""
+    tables = [table for document in facts.documents for table in document["tables"]]
+    if not tables:
+        return {}
+    release = f"{facts.dataset.name}/releases/{facts.release}"
+    path = f"{release}/{tables[0]['path']}"
+    return {
+        "pandas": f'import pandas as pd\n\ntable = pd.read_parquet("{path}")',
+        "DuckDB": f"from '{path}';",
+        "Caption and notes": "import pyarrow.parquet as pq\n\n"
+        f'about = pq.read_schema("{path}").metadata\nprint(about[b"caption"].decode(), about[b"notes"].decode())',
+        "All tables": "import json\nfrom pathlib import Path\n\n"
+        f'release = Path("{release}")\n'
+        'for document in json.loads((release / "documents.json").read_bytes())["documents"]:\n'
+        '    for table in document["tables"]:\n        print(release / table["path"], table["caption"])',
+    }
 
 
 def snippets(facts: ReportFacts, statistics: Mapping[str, Any]) -> dict[str, str]:

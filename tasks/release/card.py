@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import yaml
@@ -44,10 +45,10 @@ def card(
     """``README.md`` of one release; ``manifest["splits"][...]["labels"]`` is shown where it is there."""
     outcomes = [outcome for verdict in verdicts for outcome in verdict.outcomes]
     splits = {name: manifest["splits"].get(name, {"samples": 0, "shards": 0}) for name in dataset.splits}
-    text = _template().render(
+    text = template("card.md.jinja").render(
         front_matter=Verbatim(front_matter(dataset, manifest)),
         dataset=dataset,
-        homepage=_link(dataset.homepage),
+        homepage=link(dataset.homepage),
         release=release,
         inputs=sorted(manifest["inputs"], key=lambda entry: str(entry["name"])),
         splits=splits,
@@ -60,8 +61,9 @@ def card(
         accounting=accounting,
         has_boxes=any(entry["path"] == coco.NAME for entry in manifest["files"]),
         known=list(_known_rows(dataset, outcomes)),
-        findings=[outcome for outcome in outcomes if outcome.status in ("tolerated", "warned", "failed")],
+        findings=findings(outcomes),
         is_passed=all(verdict.passed for verdict in verdicts),
+        kind="images",
     )
     return text.encode()
 
@@ -71,8 +73,8 @@ def front_matter(dataset: Dataset, manifest: Mapping[str, Any]) -> str:
     samples = sum(split["samples"] for split in manifest["splits"].values())
     values: dict[str, Any] = {
         "pretty_name": dataset.title,
-        **_licence(dataset),
-        "size_categories": [next((name for limit, name in SIZE_CATEGORIES if samples < limit), "n>10M")],
+        **licence(dataset),
+        "size_categories": [size_category(samples)],
         **_tasks(dataset),
         "tags": ["medical", "radiology", "scanmill"],
     }
@@ -82,7 +84,8 @@ def front_matter(dataset: Dataset, manifest: Mapping[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _licence(dataset: Dataset) -> dict[str, str]:
+def licence(dataset: Dataset) -> dict[str, str]:
+    """Front matter of the licence: a known identifier, or ``other`` with its name and where it stands."""
     if identifier := spdx(dataset.licence):
         return {"license": identifier.lower()}
     name = re.sub(r"[^a-z0-9.]+", "-", dataset.licence.lower()).strip("-")
@@ -92,6 +95,7 @@ def _licence(dataset: Dataset) -> dict[str, str]:
 def _tasks(dataset: Dataset) -> dict[str, list[str]]:
     categories = ["image-classification"] if dataset.labels else []
     categories += ["object-detection"] if dataset.has_boxes else []
+    categories += ["image-segmentation"] if dataset.has_masks else []
     kinds = {"exclusive": "multi-class-image-classification", "multiple": "multi-label-image-classification"}
     tasks = {"task_categories": categories, "task_ids": [kinds[dataset.label_kind]] if dataset.labels else []}
     return {name: values for name, values in tasks.items() if values}
@@ -125,6 +129,16 @@ def _label_count(count: Mapping[str, int] | None) -> str:
     return " / ".join(f"{count.get(value, 0):,}" for value in ("present", "absent", "unknown"))
 
 
+def size_category(rows: int) -> str:
+    """The hub's word for a number of rows."""
+    return next((name for limit, name in SIZE_CATEGORIES if rows < limit), "n>10M")
+
+
+def findings(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Outcomes that a reader of the card should know of."""
+    return [outcome for outcome in outcomes if outcome.status in ("tolerated", "warned", "failed")]
+
+
 def _known_rows(dataset: Dataset, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, int, int | str, str]]:
     """Statement, rows in a complete copy, rows found here, source."""
     found = {outcome.code: outcome.failed for outcome in outcomes}
@@ -132,7 +146,8 @@ def _known_rows(dataset: Dataset, outcomes: Sequence[Outcome]) -> Iterator[tuple
         yield known.statement, known.rows, found.get(known.code, "not checked"), known.source
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of this folder; whatever its expressions yield is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -143,8 +158,8 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         autoescape=False,
     )
-    environment.filters |= {"code": _code, "literal": _literal, "identifier": _identifier}
-    return environment.get_template("card.md.jinja")
+    environment.filters |= {"code": _code, "literal": _literal, "identifier": _identifier, "address": _address}
+    return environment.get_template(name)
 
 
 def _shown(value: object) -> str:
@@ -163,7 +178,8 @@ def markdown(text: str) -> str:
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
 
 
-def _link(url: str) -> Verbatim:
+def link(url: str) -> Verbatim:
+    """The address as a link where it is one."""
     if re.fullmatch(r"https?://[^\s<>\"'`\\|]+", url):
         return Verbatim(f"<{url}>")
     return Verbatim(markdown(url))
@@ -172,6 +188,11 @@ def _link(url: str) -> Verbatim:
 def _code(text: str) -> Verbatim:
     """A code span; names that cannot stand in one are shown as text."""
     return Verbatim(f"`{text}`" if re.fullmatch(r"[\w.-]+", text) else markdown(text))
+
+
+def _address(path: str) -> Verbatim:
+    """A path below the release, as it may stand in a link or between quotation marks."""
+    return Verbatim(quote(path))
 
 
 def _literal(text: str) -> Verbatim:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -89,6 +89,9 @@ MEDIA_TYPES: Mapping[str, str] = {
     "jpg": "image/jpeg",
 }
 
+MASK_SUFFIX = ".mask"
+"""What the name of a mask has before its extension, in the tar shards."""
+
 MEANINGS: Mapping[str, str] = {
     "sample_id": "Name of the sample, unique in the release; its files in the tar shards are called by it.",
     "archive": "Archive of the raw release that holds the published image.",
@@ -108,6 +111,17 @@ MEANINGS: Mapping[str, str] = {
     "intensity_max": "Brightest grey level at published size.",
     "intensity_mean": "Mean grey level at published size.",
     "intensity_std": "Standard deviation of the grey levels at published size.",
+    "mask_archive": "Archive of the raw release that holds the published mask.",
+    "mask_member": "Path of the published mask inside that archive.",
+    "mask_source_sha256": "SHA-256 of the published mask file.",
+    "mask_sha256": "SHA-256 of the mask file in the shards.",
+    "mask_bytes": "Size of the mask file in the shards.",
+    "mask_area": "Share of the image's pixels that are inside its mask, at published size.",
+    "mask_x": "Left edge of the mask's bounding box in pixels of the published image.",
+    "mask_y": "Upper edge of the mask's bounding box in pixels of the published image.",
+    "mask_w": "Width of the mask's bounding box in pixels of the published image.",
+    "mask_h": "Height of the mask's bounding box in pixels of the published image.",
+    "mask_touches_border": "Whether the mask reaches the border of its image, where it may be cut off.",
     "shard": "Split and number of the shard that holds the sample.",
     "row": "Position of the sample in its shard, from 0.",
     "tar_offset": "Byte offset of the image in the tar shard.",
@@ -122,7 +136,20 @@ def croissant(
     published: str | None = None,
 ) -> bytes:
     """``croissant.json`` of one release; ``published`` is the publisher's ISO date, where one is known."""
-    described: Node = {
+    distribution = [*files(manifest), *_file_sets(dataset, manifest)]
+    return described(dataset, release, manifest, distribution, _record_sets(dataset, manifest, schema), published)
+
+
+def described(
+    dataset: Dataset,
+    release: str,
+    manifest: Mapping[str, Any],
+    distribution: list[Node],
+    record_sets: list[Node],
+    published: str | None,
+) -> bytes:
+    """The whole description as text, around what differs between kinds of release."""
+    node: Node = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": dataset.name,
@@ -131,17 +158,17 @@ def croissant(
         "conformsTo": CONFORMS_TO,
         "citeAs": dataset.citation,
         "identifier": release,
-        "keywords": ["medical imaging", *dataset.labels],
+        "keywords": ["medical imaging", *([] if "documents" in manifest else dataset.labels)],
         "license": licence_url(dataset.licence) or dataset.licence,
         "url": dataset.homepage,
         "version": _version(dataset.version, release),
         "prov:wasDerivedFrom": [_input(entry) for entry in _sorted(manifest["inputs"], "name")],
-        "distribution": [*_files(manifest), *_file_sets(manifest)],
-        "recordSet": _record_sets(dataset, manifest, schema),
+        "distribution": distribution,
+        "recordSet": record_sets,
     }
     if published is not None:
-        described["datePublished"] = published
-    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+        node["datePublished"] = published
+    return (json.dumps(node, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def spdx(licence: str) -> str | None:
@@ -181,7 +208,8 @@ def _input(entry: Mapping[str, Any]) -> Node:
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def _files(manifest: Mapping[str, Any]) -> Iterator[Node]:
+def files(manifest: Mapping[str, Any]) -> Iterator[Node]:
+    """A node per file of the release; its id is the quoted path."""
     for entry in _sorted([*manifest["files"], *manifest["shards"]], "path"):
         path = entry["path"]
         if path == "croissant.json":  # a file cannot hold its own hash
@@ -197,7 +225,7 @@ def _files(manifest: Mapping[str, Any]) -> Iterator[Node]:
         }
 
 
-def _file_sets(manifest: Mapping[str, Any]) -> Iterator[Node]:
+def _file_sets(dataset: Dataset, manifest: Mapping[str, Any]) -> Iterator[Node]:
     if _shards(manifest, "parquet"):
         yield {
             "@type": "cr:FileSet",
@@ -208,7 +236,7 @@ def _file_sets(manifest: Mapping[str, Any]) -> Iterator[Node]:
             "includes": "parquet/*/*.parquet",
         }
     if tars := _shards(manifest, "webdataset"):
-        yield {
+        images: Node = {
             "@type": "cr:FileSet",
             "@id": "webdataset-images",
             "name": "Images in the WebDataset shards",
@@ -217,6 +245,24 @@ def _file_sets(manifest: Mapping[str, Any]) -> Iterator[Node]:
             "encodingFormat": ["image/png", "image/jpeg"],
             "includes": ["*.png", "*.jpg"],
         }
+        if not dataset.has_masks:
+            yield images
+            return
+        yield {**images, "includes": [*_all_but_masks(), "*.jpg"]}
+        yield {
+            **images,
+            "@id": "webdataset-masks",
+            "name": "Masks in the WebDataset shards",
+            "description": "The masks inside the tar shards, one for every image.",
+            "encodingFormat": "image/png",
+            "includes": f"*{MASK_SUFFIX}.png",
+        }
+
+
+def _all_but_masks() -> list[str]:
+    """Globs of all PNG files that are no mask: mlcroissant reads ``excludes`` and does nothing about it."""
+    ends = [MASK_SUFFIX[place:] for place in range(len(MASK_SUFFIX))]
+    return [*(f"*[!{end[0]}]{end[1:]}.png" for end in ends), *(f"{end}.png" for end in ends[1:])]
 
 
 def _shards(manifest: Mapping[str, Any], store: str) -> list[str]:
@@ -231,7 +277,8 @@ def _record_sets(dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schem
     if _shards(manifest, "parquet"):
         sets.append(_images_of_parquet(dataset, schema))
     elif _shards(manifest, "webdataset"):
-        sets.append(_images_of_tars())
+        sets.append(_files_of_tars("images", _image))
+        sets += [_files_of_tars("masks", _mask)] if dataset.has_masks else []
     return sets
 
 
@@ -263,12 +310,13 @@ def _samples(dataset: Dataset, schema: pa.Schema) -> Node:
 
 def _images_of_parquet(dataset: Dataset, schema: pa.Schema) -> Node:
     source = {"fileSet": {"@id": "parquet-shards"}}
-    # In the shards an image is a struct of bytes and path, the form that Hugging Face datasets reads.
-    image = {**source, "extract": {"column": "image"}, "transform": {"jsonPath": "bytes"}}
+    # In the shards a file is a struct of bytes and path, the form that Hugging Face datasets reads.
+    file = {**source, "transform": {"jsonPath": "bytes"}}
     wanted = [field for field in schema if field.name.startswith(("label.", "target.", "boxes"))]
     fields = [
         _column("images", schema.field("sample_id"), source, dataset),
-        _image(image),
+        _image("images", {**file, "extract": {"column": "image"}}),
+        *([_mask("images", {**file, "extract": {"column": "mask"}})] if dataset.has_masks else []),
         _split_of_path(source),
         *(_column("images", field, source, dataset) for field in wanted),
     ]
@@ -277,21 +325,22 @@ def _images_of_parquet(dataset: Dataset, schema: pa.Schema) -> Node:
     )
 
 
-def _images_of_tars() -> Node:
-    source = {"fileSet": {"@id": "webdataset-images"}}
+def _files_of_tars(name: str, described: Callable[[str, Node], Node]) -> Node:
+    """Records of the ``images``, or of the ``masks``: mlcroissant cannot pair the files of a tar."""
+    source = {"fileSet": {"@id": f"webdataset-{name}"}}
     sample_id = {
         "@type": "cr:Field",
-        "@id": "images/sample_id",
+        "@id": f"{name}/sample_id",
         "name": "sample_id",
         "description": MEANINGS["sample_id"],
         "dataType": "sc:Text",
         "source": {**source, "extract": {"fileProperty": "filename"}, "transform": {"regex": r"^([^.]+)\..*$"}},
     }
     return _record_set(
-        "images",
-        "One record per sample: the image; split and labels are in `samples` under the same sample_id.",
-        [sample_id, _image({**source, "extract": {"fileProperty": "content"}})],
-        key="images/sample_id",
+        name,
+        f"One record per sample: the {name[:-1]}; split and labels are in `samples` under the same sample_id.",
+        [sample_id, described(name, {**source, "extract": {"fileProperty": "content"}})],
+        key=f"{name}/sample_id",
     )
 
 
@@ -306,14 +355,23 @@ def _record_set(name: str, description: str, fields: list[Node], key: str) -> No
     }
 
 
-def _image(source: Node) -> Node:
+def _image(record_set: str, source: Node) -> Node:
     return {
         "@type": "cr:Field",
-        "@id": "images/image",
+        "@id": f"{record_set}/image",
         "name": "image",
         "description": "The encoded image.",
         "dataType": "sc:ImageObject",
         "source": source,
+    }
+
+
+def _mask(record_set: str, source: Node) -> Node:
+    return {
+        **_image(record_set, source),
+        "@id": f"{record_set}/mask",
+        "name": "mask",
+        "description": "The mask of the image, of the same size: a PNG of 0 (outside) and 255 (inside).",
     }
 
 

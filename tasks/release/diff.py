@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tasks.files import read_json
 from tasks.lake import Lake
-from tasks.schema import FORMAT_VERSION, IMAGE_COLUMNS, ScanmillError, UnusableInput
+from tasks.schema import FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
 
 Kind = Literal[
     "moved",
@@ -39,19 +39,22 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """``moved`` are in another split; ``refused`` are among the removed and in the later quarantine, ``restored`` among the
 added and in the earlier one."""
 CHANGES: tuple[Kind, ...] = ("labels", "boxes", "metadata", "pixels", "stored-image", "image-facts")
-"""What makes a sample a changed one. ``image-facts`` is what conversion measured and did; it may differ where decoded
-pixels and stored bytes are the same."""
+"""What makes a sample a changed one. ``image-facts`` is what conversion measured and did, on the image and its mask; it
+may differ where decoded pixels and stored bytes are the same."""
 
 PLACEMENT = ("sample_id", "split", "shard", "row", "tar_offset")
 """Not compared as columns; ``split`` has a kind of its own."""
 KIND_OF: Mapping[str, Kind] = {
-    **{name: "image-facts" for name, _ in IMAGE_COLUMNS},
+    **{name: "image-facts" for name, _ in (*IMAGE_COLUMNS, *MASK_COLUMNS)},
     "pixel_sha256": "pixels",
     "image_sha256": "stored-image",
+    "mask_sha256": "stored-image",
     "boxes": "boxes",
     "boxes_scaled": "boxes",
     "archive": "moved-in-raw",
     "member": "moved-in-raw",
+    "mask_archive": "moved-in-raw",
+    "mask_member": "moved-in-raw",
 }
 TOLD: tuple[Kind, ...] = ("labels", "metadata", "moved-in-raw")
 """Kinds whose details give the values; of the others they name the columns."""
@@ -152,12 +155,14 @@ class _Release:
             return self.samples.read(columns=[name])[name].combine_chunks()
 
 
-def compare(before: tuple[Lake, str], after: tuple[Lake, str]) -> Difference:
+def compare(before: tuple[Lake, str], after: tuple[Lake, str], folder: Path | None = None) -> Difference:
     """Compare two releases, each given by its lake and its id; the lakes may be different ones.
+
+    ``folder`` is where the later one lies, if it is not published yet.
 
     Raises :class:`ScanmillError` for releases of different datasets, :class:`UnusableInput` for a damaged one.
     """
-    old, new = _open(*before), _open(*after)
+    old, new = _open(*before), _open(*after, folder)
     if old.manifest["dataset"] != new.manifest["dataset"]:
         raise ScanmillError(
             f"{old.folder} is of {old.manifest['dataset']}, {new.folder} of {new.manifest['dataset']}: "
@@ -210,9 +215,9 @@ def _damaged(folder: Path, name: str, problem: str) -> UnusableInput:
     )
 
 
-def _open(lake: Lake, release: str) -> _Release:
+def _open(lake: Lake, release: str, folder: Path | None = None) -> _Release:
     """A release with what is needed of its manifest checked."""
-    folder = lake.release(release)
+    folder = folder or lake.release(release)
     if not (folder / "manifest.json").is_file():
         was_refused = "; a gate refused it" if lake.refused(release).is_dir() else ""
         published = ", ".join(lake.published()) or "none"
@@ -227,6 +232,11 @@ def _open(lake: Lake, release: str) -> _Release:
                 f"this scanmill reads {FORMAT_VERSION}: prepare the release again, or use the scanmill that made it"
             )
         _ = manifest["dataset"], manifest["release"]
+        if "documents" in manifest:
+            raise ScanmillError(
+                f"{folder} is a document release: it has no samples to compare. What differs between its tables and "
+                f"texts and those of another release is said by: diff -r {folder / 'documents'} OTHER/documents"
+            )
         _inputs(manifest["inputs"], manifest["inputs"])
         _shards(manifest["shards"], manifest["shards"])
     with _naming_damage(folder, "samples.parquet"):

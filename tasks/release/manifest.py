@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.code_version import library_versions, release_version, scanmill_version
-from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
+from tasks.code_version import DOCUMENT_PACKAGES, PACKAGES, library_versions, release_version, scanmill_version
+from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes
 from tasks.lake import WORK, Lake
 from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Store, Transform, Verdict
 
@@ -21,8 +21,8 @@ RELEASE_DIGITS = 16
 
 
 def is_volatile(name: str) -> bool:
-    """Whether a file of a release tells when and how it was made; such hold clocks, so no digest covers them."""
-    return name == "quality/run.json" or name.startswith("quality/data_docs/")
+    """Whether a file of a release tells when, how or after which other it was made; no digest covers such."""
+    return name in ("quality/run.json", "quality/changes.html") or name.startswith("quality/data_docs/")
 
 
 def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> str:
@@ -34,12 +34,13 @@ def identity(
     dataset: Dataset, transform: Transform, stores: Sequence[Store], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Parameters (``extra`` among them) and code versions, as they stand in the manifest."""
+    versions = library_versions((*PACKAGES, *DOCUMENT_PACKAGES))
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "dataset_version": dataset.version,
         "parameters": {**asdict(transform), "stores": sorted(stores), **extra},
-        "code": {"scanmill": scanmill_version(), "source": release_version(), **library_versions()},
+        "code": {"scanmill": scanmill_version(), "source": release_version(), **versions},
     }
 
 
@@ -99,11 +100,10 @@ def list_files(staging: Path, shards: set[str]) -> list[dict[str, Any]]:
     return found
 
 
-def publish(lake: Lake, release: str, content: Mapping[str, Any]) -> Path:
-    """Write the manifest, move the staged release to its name, then swap the pointer. Returns the release folder."""
+def publish(lake: Lake, release: str) -> Path:
+    """Move the staged release, manifest and all, to its name, then swap the pointer. Returns the release folder."""
     staging = lake.staging(release)
     shutil.rmtree(lake.work(release), ignore_errors=True)
-    write_json(staging / "manifest.json", dict(content))
     target = lake.release(release)
     if target.exists():  # an earlier run died between the move and the swap, or a damaged release is made anew
         shutil.rmtree(target)

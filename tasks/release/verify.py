@@ -12,15 +12,17 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from tasks.accounting import members_of
 from tasks.datasets import catalogue
 from tasks.files import read_json, sha256_file
 from tasks.lake import Lake, latest_release
 from tasks.progress import Meter
+from tasks.release import document_record
 from tasks.release.manifest import count_splits, is_volatile, name_of
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
 
 THREADS = 4
-TABLES = ("samples.parquet:", "quarantine.parquet:", "quality/report.json:")
+TABLES = ("samples.parquet:", "documents.json:", "quarantine.parquet:", "quality/report.json:")
 IDENTITY = ("format_version", "dataset", "dataset_version", "parameters", "code")
 """What a release is named after, beside its inputs."""
 
@@ -34,6 +36,8 @@ class Verification:
     size_bytes: int
     samples: int
     problems: tuple[str, ...]
+    documents: int | None = None
+    """Of a document release, which has no samples."""
 
 
 def verify(lake: Lake, release: str) -> Verification:
@@ -51,9 +55,10 @@ def verify(lake: Lake, release: str) -> Verification:
     problems += _file_problems(folder, listed)
     problems += _extra_files(folder, {str(entry["path"]) for entry in listed})
     if not any(problem.startswith(TABLES) for problem in problems):  # what is damaged need not be counted
-        problems += _content_problems(folder, manifest)
+        problems += _content_problems(folder, manifest, {problem.partition(": ")[0] for problem in problems})
     samples = sum(int(split["samples"]) for split in manifest["splits"].values())
-    return Verification(release, len(listed), sum(int(e["bytes"]) for e in listed), samples, tuple(problems))
+    size_bytes = sum(int(entry["bytes"]) for entry in listed)
+    return Verification(release, len(listed), size_bytes, samples, tuple(problems), manifest.get("documents"))
 
 
 def _said(error: BaseException) -> str:
@@ -117,31 +122,35 @@ def _extra_files(folder: Path, listed: set[str]) -> Iterator[str]:
             yield f"{name}: is not in the manifest"
 
 
-def _content_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+def _content_problems(folder: Path, manifest: Mapping[str, Any], damaged: set[str]) -> list[str]:
     """The tables and the report against the manifest: counts, unique ids, no group in two splits, the gates' word."""
+    is_documents = "documents" in manifest
+    record = document_record.NAME if is_documents else "samples.parquet"
     try:
-        samples = pd.read_parquet(folder / "samples.parquet")
-        quarantined = pd.read_parquet(folder / "quarantine.parquet", columns=["member"])["member"].count()
+        if is_documents:
+            own = list(document_record.problems(folder, manifest, damaged))
+        else:
+            own = list(_table_problems(pd.read_parquet(folder / record), manifest))
+        quarantined = int(pd.read_parquet(folder / "quarantine.parquet", columns=["member"])["member"].count())
         report = read_json(folder / "quality" / "report.json")
-        return [*_table_problems(samples, int(quarantined), manifest), *_report_problems(report, manifest)]
+        return [*own, *_quarantine_problems(quarantined, manifest), *_report_problems(report, manifest)]
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        return [f"samples.parquet, quarantine.parquet or quality/report.json: cannot be read ({_said(error)})"]
+        return [f"{record}, quarantine.parquet or quality/report.json: cannot be read ({_said(error)})"]
 
 
-def _table_problems(samples: pd.DataFrame, quarantined: int, manifest: Mapping[str, Any]) -> Iterator[str]:
+def _table_problems(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> Iterator[str]:
     counted = manifest["accounting"]
-    if len(samples) != counted["written"]:
-        yield f"samples.parquet: {len(samples)} rows, {counted['written']} samples were written"
-    if quarantined != counted["quarantined"]:
-        yield f"quarantine.parquet: {quarantined} members, {counted['quarantined']} were quarantined"
+    written = members_of(samples)
+    if written != counted["written"]:
+        yield f"samples.parquet: {len(samples)} rows of {written} members, {counted['written']} members were written"
     for sample_id in samples.loc[samples["sample_id"].duplicated(), "sample_id"].head(1):
         yield f"samples.parquet: sample id {sample_id} is there twice"
     per_store: dict[str, int] = {}
     for shard in manifest["shards"]:
         per_store[shard["store"]] = per_store.get(shard["store"], 0) + shard["samples"]
     for store, count in per_store.items():
-        if count != counted["written"]:
-            yield f"{store}: shards hold {count} samples, not {counted['written']}"
+        if count != len(samples):
+            yield f"{store}: shards hold {count} samples, not {len(samples)}"
     dataset = catalogue().get(manifest["dataset"])
     if dataset is not None:
         if count_splits(samples, dataset) != manifest["splits"]:
@@ -150,6 +159,12 @@ def _table_problems(samples: pd.DataFrame, quarantined: int, manifest: Mapping[s
         crossing = labelled.drop_duplicates(["group_id", "split"])["group_id"].value_counts()
         for group, count in crossing[crossing > 1].items():
             yield f"samples.parquet: group {group} is in {count} labelled splits"
+
+
+def _quarantine_problems(quarantined: int, manifest: Mapping[str, Any]) -> Iterator[str]:
+    expected = manifest["accounting"]["quarantined"]
+    if quarantined != expected:
+        yield f"quarantine.parquet: {quarantined} members, {expected} were quarantined"
 
 
 def _report_problems(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:

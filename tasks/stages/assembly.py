@@ -10,7 +10,6 @@ from tasks import accounting, shards
 from tasks.files import read_json, write_bytes, write_json
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
-from tasks.samples import meta_columns
 from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
 from tasks.stages.plan import Plan, parquet, read_entries, write_frame
 from tasks.waves import run_waves
@@ -18,7 +17,8 @@ from tasks.waves import run_waves
 
 def planned_shards(plan: Plan) -> list[shards.Shard]:
     """The shards that the plan's row groups stand for."""
-    ordered = pd.read_parquet(plan.work / "plan.parquet", columns=["split", "archive", "image_bytes"])
+    columns = ["split", "archive", "image_bytes", *(["mask_bytes"] if plan.dataset.has_masks else [])]
+    ordered = pd.read_parquet(plan.work / "plan.parquet", columns=columns)
     return shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
 
 
@@ -52,7 +52,8 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
 
 def _place_samples(plan: Plan, planned: list[shards.Shard]) -> None:
     samples = pq.read_table(plan.work / "plan.parquet")
-    schema = sample_schema(plan.dataset, meta_columns(samples.column_names))
+    meta = {field.name: field.type for field in samples.schema if field.name.startswith("meta.")}
+    schema = sample_schema(plan.dataset, meta)
     placed = pa.Table.from_pandas(shards.placements(plan.work / shards.MARKERS, planned), preserve_index=False)
     for name in ("shard", "row", "tar_offset"):
         samples = samples.append_column(name, placed[name])
@@ -74,8 +75,8 @@ def settle(plan: Plan) -> Accounting:
         entries.loc[is_open, ["stage", "reason"]] = ["validate-metadata", "gate-failed"]
         written = entries.iloc[:0]
     refused = entries[entries["stage"].notna()]
-    rows = accounting.quarantine(refused, extras, written["key"])
+    rows = accounting.quarantine(refused, extras, written)
     write_frame(plan.staging / "quarantine.parquet", rows, QUARANTINE)
-    counted = accounting.account(members, read_json(plan.work / "tables.json"), written, extras, rows)
+    counted = accounting.account(members, read_json(plan.work / "tables.json"), entries, written, extras, rows)
     write_json(plan.work / "accounting.json", counted.as_json())
     return counted

@@ -10,8 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.archives import Member
-from tasks.chunks import SCHEMA, Chunk, convert_chunk, distrusting, is_done, plan_chunks, refuse_chunk
+from tasks.chunks import (
+    ENCODED,
+    MASK_SCHEMA,
+    SCHEMA,
+    Chunk,
+    PairedMask,
+    convert_chunk,
+    distrusting,
+    is_done,
+    plan_chunks,
+    refuse_chunk,
+)
 from tasks.files import read_json, write_bytes
+from tasks.pairing import usable_masks
 from tasks.progress import Meter
 from tasks.stages.plan import Plan, parquet
 from tasks.waves import run_waves
@@ -48,22 +60,41 @@ def _plan_chunks(plan: Plan) -> list[Chunk]:
     members = pd.read_parquet(plan.work / "members.parquet")
     identities = read_json(plan.work / "inputs.json")["identities"]
     is_readable = (members["kind"] == "image") & (members["problem"] == "")
+    masks = _paired_masks(plan, members, identities) if plan.dataset.has_masks else None
     planned = []
     for archive in plan.archives:
         own = members[is_readable & (members["archive"] == archive.name)]
-        readable = [
-            Member(archive.name, str(r.member), int(r.offset), int(r.size_bytes), int(r.crc32))  # type: ignore[arg-type]
-            for r in own.itertuples()
-        ]
+        readable = _as_members(own)
         hashes = dict(zip(own["member"], own["sha256"], strict=True)) if archive.kind == "folder" else {}
         identity = identities[archive.name]
-        planned += plan_chunks(archive, readable, identity, hashes, plan.request.transform, plan.dataset.image)
+        planned += plan_chunks(archive, readable, identity, hashes, plan.request.transform, plan.dataset.image, masks)
     return planned
+
+
+def _as_members(rows: pd.DataFrame) -> list[Member]:
+    return [
+        Member(str(r.archive), str(r.member), int(r.offset), int(r.size_bytes), int(r.crc32))  # type: ignore[arg-type]
+        for r in rows.itertuples()
+    ]
+
+
+def _paired_masks(plan: Plan, members: pd.DataFrame, identities: Mapping[str, str]) -> dict[Member, PairedMask]:
+    """Image member to its mask, by key: the pairs of :func:`tasks.samples.join`, whatever the tables say of them."""
+    by_name = {archive.name: archive for archive in plan.archives}
+    usable = members.loc[usable_masks(members).index]
+    masks = {
+        str(key): PairedMask(archive, mask, str(sha256) if archive.kind == "folder" else identities[archive.name])
+        for key, sha256, mask in zip(usable["key"], usable["sha256"], _as_members(usable), strict=True)
+        if (archive := by_name[mask.archive])
+    }
+    images = members[(members["kind"] == "image") & members["key"].isin(list(masks))]
+    return {image: masks[str(key)] for image, key in zip(_as_members(images), images["key"], strict=True)}
 
 
 def _gather(plan: Plan, chunks: Sequence[Chunk], lost: Mapping[str, str]) -> None:
     """Facts of all images, with the chunk and row where each waits; and histograms apart, which are bulky."""
-    schema = SCHEMA.remove(SCHEMA.get_field_index("image"))
+    whole = MASK_SCHEMA if plan.dataset.has_masks else SCHEMA
+    schema = pa.schema([field for field in whole if field.name not in ENCODED])
     tables = []
     for chunk in chunks:
         if chunk.digest in lost:

@@ -1,23 +1,25 @@
-"""Fetch and index: what the raw release holds, and therefore what the new release is called."""
+"""Gather and index: what the raw release holds, and therefore what the new release is called."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tasks import shards
+from tasks import credentials, locked_zips, shards
 from tasks.archives import LOOSE, Archive, is_archive_name, list_all
+from tasks.credentials import Credentials
 from tasks.datasets import find
 from tasks.files import digest, sweep, write_json
 from tasks.lake import STAGING_PREFIX, Lake
 from tasks.raw_memory import HashMemory, hash_members, remembering
 from tasks.release.manifest import insist_on_gates, is_published, name_of, point_to
 from tasks.samples import index_members, set_nested_copies_aside
-from tasks.schema import STORES, Dataset, UnusableInput
+from tasks.schema import STORES, Dataset, Lock, UnusableInput
 from tasks.sources.local import find_archives
 from tasks.split_file import split_file_input
 from tasks.stages.plan import Plan, Request, identity_of, write_frame
@@ -27,12 +29,30 @@ FOREIGN = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 """Archives that are left as loose files."""
 
 
-def fetch(raw: Sequence[str]) -> tuple[Archive, ...]:
-    """The archives of a local raw release; nothing is copied."""
-    archives = tuple(find_archives([Path(path) for path in raw]))
+def gather(request: Request, secrets: Credentials, *, insist: bool = True) -> tuple[Archive, ...]:
+    """The archives of a raw release, with what opens them; nothing is copied.
+
+    Raises :class:`UnusableInput` for an encrypted archive whose password is missing or wrong. Without ``insist`` it is
+    taken as it is: its members can be listed, not read.
+    """
+    archives = tuple(find_archives([Path(path) for path in request.raw]))
     if not archives:
-        raise UnusableInput(f"there is nothing in {', '.join(raw)}")
-    return archives
+        raise UnusableInput(f"there is nothing in {', '.join(request.raw)}")
+    lock = find(request.dataset).lock
+    return archives if lock is None else tuple(_unlocked(archive, lock, secrets, insist=insist) for archive in archives)
+
+
+def _unlocked(archive: Archive, lock: Lock, secrets: Credentials, *, insist: bool) -> Archive:
+    if archive.kind != "zip" or not locked_zips.is_locked(path := Path(archive.paths[0])):
+        return archive
+    if insist:
+        password = credentials.insist(lock.secret, secrets, f"{archive.name} is encrypted", lock.access)
+        if not locked_zips.opens(path, password):
+            raise UnusableInput(
+                f"the password in {credentials.variable(lock.secret)} (or in the Prefect Secret block "
+                f"{credentials.block(lock.secret)}) does not open {archive.name}. {lock.access}"
+            )
+    return replace(archive, is_lockable=True, password=secrets.get(lock.secret))
 
 
 def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = False) -> Plan:
@@ -48,12 +68,12 @@ def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = Fal
     return plan
 
 
-def published_release(request: Request, *, allow_gate_failure: bool = False) -> str | None:
+def published_release(request: Request, secrets: Credentials, *, allow_gate_failure: bool = False) -> str | None:
     """Id of the release that a request would make, if it is published already; makes sure the pointer names it.
 
     Raises :class:`tasks.schema.DataRefused` when one of its gates had failed and that is not allowed.
     """
-    plan, _, _ = _identify(request, fetch(request.raw), rehash=False)
+    plan, _, _ = _identify(request, gather(request, secrets, insist=False), rehash=False)
     if plan.is_published:
         reuse_published(plan, allow_gate_failure=allow_gate_failure)
         return plan.release
@@ -75,19 +95,20 @@ def _identify(
     _keep_apart(request)
     archives = tuple(remembering(archive, request.place.chunks, is_trusted=not rehash) for archive in archives)
     members = classify(archives, dataset)
-    if not (members["kind"] == "image").any():
+    is_documents = holds_documents_only(members)
+    if not (is_documents or (members["kind"] == "image").any()):
         raise UnusableInput(
             f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
             f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
         )
-    tables = choose_tables(members, dataset, request.table)
+    tables = () if is_documents else choose_tables(members, dataset, request.table)
     memory = HashMemory(request.place.hashes, is_trusted=not rehash)
     inputs, identities, hashes = _hash_inputs(archives, members, memory)
     members["sha256"] = [hashes.get(name) for name in members["member"]]
     if request.split_file is not None:
         inputs.append(split_file_input(Path(request.split_file)))
     release = name_of(identity_of(request, tables), inputs)
-    plan = Plan(request, archives, tables, release, is_published(request.place, release))
+    plan = Plan(request, archives, tables, release, is_published(request.place, release), is_documents)
     return plan, members, {"inputs": inputs, "identities": identities}
 
 
@@ -113,9 +134,19 @@ def _keep_apart(request: Request) -> None:
 
 
 def classify(archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
-    """All members of all archives, each with what it is (see :func:`tasks.samples.index_members`)."""
+    """All members of all archives, each with what it is (see :func:`tasks.samples.index_members`).
+
+    Documents that lie beside images are left out: they would make a release of their own.
+    """
     members = index_members(list_all(archives), dataset)
+    if members["kind"].isin(["image", "mask"]).any():
+        members.loc[members["kind"] == "document", "kind"] = "ignored"
     return name_tables(set_nested_copies_aside(members), archives, dataset)
+
+
+def holds_documents_only(members: pd.DataFrame) -> bool:
+    """Whether there are documents, and nothing else that a release is made of."""
+    return set(members["kind"]) & {"document", "image", "mask", "table"} == {"document"}
 
 
 def _hash_inputs(

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import checks
+from tasks import checks, credentials
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.datasets import find
 from tasks.files import write_json
 from tasks.row_counts import count_rows
-from tasks.samples import join
-from tasks.schema import Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
+from tasks.samples import image_members, join
+from tasks.schema import MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
 from tasks.split_file import splits_of
-from tasks.stages.index import classify, fetch
+from tasks.stages.index import classify, gather, holds_documents_only
 from tasks.stages.plan import Plan, Request, declared, read_entries, write_entries, write_frame
 from tasks.table_choice import ChosenTable, as_json, choose_tables
 from tasks.tables import read_table
@@ -53,7 +53,7 @@ def _entries(
     rules = {rule.role: rule for rule in dataset.tables}
     by_name = {archive.name: archive for archive in archives}
     tables = {table.role: _table(rules[table.role], by_name[table.archive], table) for table in chosen}
-    parsed = dataset.parse(tables)
+    parsed = dataset.parse({**tables, MEMBERS: image_members(members)})
     if split_file is not None:
         parsed.rows["split"] = splits_of(Path(split_file), parsed.rows, dataset)
     return join(members, parsed, tables, dataset), parsed, tables
@@ -72,7 +72,7 @@ def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     """The first gate; sets ``stage reason detail`` on the entries it refuses and empties impossible cells."""
     entries = read_entries(plan.work / "entries.parquet")
     checked = checks.with_metadata_checks(entries, plan.dataset)
-    verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.staging / "quality" / "data_docs")
+    verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.data_docs)
     for entry, column in sorted(emptied):
         entries.loc[entry, column] = None
     entries["stage"] = pd.Series(dict.fromkeys(refused, "validate-metadata"), dtype=object)
@@ -88,8 +88,13 @@ def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verd
 
     Returns counts (archives, members, images, rows, entries, tables, and what the tables hold) and the verdict.
     """
-    archives = fetch(request.raw)
+    secrets = credentials.from_environment(credentials.names(find(request.dataset)))
+    archives = gather(request, secrets, insist=False)
     members = classify(archives, find(request.dataset))
+    if holds_documents_only(members):
+        raise UnusableInput(
+            f"{', '.join(request.raw)} holds documents only, and no table to check: `scanmill prepare` takes them apart"
+        )
     chosen = choose_tables(members, find(request.dataset), request.table)
     dataset = declared(request, chosen)
     entries, parsed, tables = _entries(archives, members, chosen, dataset, request.split_file)

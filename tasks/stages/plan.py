@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +17,7 @@ from tasks.files import read_json, write_bytes
 from tasks.lake import Lake
 from tasks.release.manifest import identity
 from tasks.samples import check_columns, entry_schema, meta_columns
-from tasks.schema import STORES, Dataset, Encoding, Store, Transform, Verdict
+from tasks.schema import STORES, Dataset, Encoding, GateName, Store, Transform, Verdict
 from tasks.table_choice import ChosenTable, as_json
 
 
@@ -52,6 +52,8 @@ class Plan:
     tables: tuple[ChosenTable, ...]
     release: str
     is_published: bool
+    is_documents: bool = False
+    """Whether there are documents and no images: then a document release is made."""
 
     @property
     def lake(self) -> Lake:
@@ -67,6 +69,11 @@ class Plan:
     def staging(self) -> Path:
         """The release in the making."""
         return self.lake.staging(self.release)
+
+    @property
+    def data_docs(self) -> Path | None:
+        """Folder of Great Expectations' own pages; None where single rows must not be shown, of which they are full."""
+        return None if self.dataset.is_restricted else self.staging / "quality" / "data_docs"
 
     @property
     def dataset(self) -> Dataset:
@@ -118,7 +125,7 @@ def inputs(plan: Plan) -> list[Mapping[str, Any]]:
 
 def verdicts(plan: Plan) -> list[Verdict]:
     """What the gates said so far."""
-    files = [plan.work / f"verdict-{gate}.json" for gate in ("metadata", "images")]
+    files = [plan.work / f"verdict-{gate}.json" for gate in get_args(GateName)]
     return [Verdict.from_json(read_json(path)) for path in files if path.exists()]
 
 
@@ -143,8 +150,8 @@ def read_entries(path: Path) -> pd.DataFrame:
 
 def write_entries(path: Path, entries: pd.DataFrame, dataset: Dataset) -> None:
     """Entries with what the gates have added to them."""
-    schema = entry_schema(dataset, meta_columns(entries.columns), check_columns(entries))
-    for column in ("stage", "reason", "detail", "source_sha256"):
+    schema = entry_schema(dataset, meta_columns(entries, dataset), check_columns(entries))
+    for column in ("stage", "reason", "detail", "source_sha256", "mask_source_sha256"):
         if column in entries:
             schema = schema.append(pa.field(column, pa.string()))
     write_frame(path, entries, schema)

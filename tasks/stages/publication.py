@@ -15,13 +15,17 @@ import pyarrow.parquet as pq
 from tasks import checks, shards
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.files import read_json, write_bytes, write_json
+from tasks.lake import latest_release
+from tasks.quality import changes
 from tasks.quality.facts import ReportFacts
 from tasks.quality.page import build
 from tasks.release import coco
 from tasks.release import manifest as releases
 from tasks.release.card import card
 from tasks.release.croissant import croissant
-from tasks.schema import Accounting, DataRefused, Outcome, sample_schema
+from tasks.release.diff import Difference, compare
+from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample_schema
+from tasks.sources.fetching import Fetched
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
 
@@ -42,10 +46,16 @@ def describe(plan: Plan, *, is_published: bool) -> Path:
         findings=checks.findings(samples, plan.dataset) if len(samples) else {},
         published=is_published,
         holds=_optional_json(plan.work / "row-counts.json") or None,
-        has_data_docs=True,
+        has_data_docs=plan.data_docs is not None,
     )
     folder = plan.staging / "quality"
-    build(facts, folder, images=lambda ids: _encoded(plan, ids), refused=lambda places: _originals(plan, places))
+    build(
+        facts,
+        folder,
+        images=lambda ids: _encoded(plan, ids),
+        refused=lambda places: _originals(plan, places),
+        masks=(lambda ids: _masks(plan, ids)) if plan.dataset.has_masks else None,
+    )
     return folder / "index.html"
 
 
@@ -56,17 +66,28 @@ def _optional_json(path: Path) -> dict[str, Any]:
 def _report_samples(plan: Plan) -> pd.DataFrame:
     if (plan.work / "plan.parquet").exists():
         return pd.read_parquet(plan.work / "plan.parquet").drop(columns=list(shards.PLACES))
-    empty: pd.DataFrame = sample_schema(plan.dataset, (), is_placed=False).empty_table().to_pandas()
+    empty: pd.DataFrame = sample_schema(plan.dataset, {}, is_placed=False).empty_table().to_pandas()
     return empty
 
 
 def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """Encoded images of a few samples, straight from the chunks."""
-    columns = ["sample_id", "archive", "member", *shards.PLACES, "image_sha256"]
-    rows = pq.read_table(plan.work / "plan.parquet", columns=columns)
-    chosen = rows.filter(pc.is_in(rows["sample_id"], pa.array(list(sample_ids), pa.string())))
+    chosen = _planned(plan, sample_ids, ("archive", "member", "image_sha256"))
     images = shards.read_images(chosen, plan.lake.chunks, plan.archives)
     return dict(zip(chosen["sample_id"].to_pylist(), images, strict=True))
+
+
+def _masks(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
+    """The same of their masks."""
+    chosen = _planned(plan, sample_ids, ("mask_sha256",))
+    masks = shards.read_masks(chosen, plan.lake.chunks)
+    return dict(zip(chosen["sample_id"].to_pylist(), masks, strict=True))
+
+
+def _planned(plan: Plan, sample_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Rows of the plan of a few samples: these columns, and where their files wait."""
+    rows = pq.read_table(plan.work / "plan.parquet", columns=["sample_id", *shards.PLACES, *columns])
+    return rows.filter(pc.is_in(rows["sample_id"], pa.array(list(sample_ids), pa.string())))
 
 
 def _originals(plan: Plan, places: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], bytes | None]:
@@ -86,7 +107,7 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
         return None
 
 
-def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
+def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Path:
     """Boxes, card, Croissant and manifest, then the swap; ``run`` (times, reuse) stays outside every digest."""
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     listed = shards.describe(plan.work / shards.MARKERS, planned_shards(plan))
@@ -104,9 +125,36 @@ def publish(plan: Plan, run: Mapping[str, Any]) -> Path:
     write_bytes(
         plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
     )
-    write_json(plan.staging / "quality" / "run.json", dict(run))
     final = {**draft, "files": releases.list_files(plan.staging, {str(shard["path"]) for shard in listed})}
-    return releases.publish(plan.lake, plan.release, final)
+    write_json(plan.staging / "manifest.json", final)
+    tell_changes(plan, run, fetched)
+    return releases.publish(plan.lake, plan.release)
+
+
+def tell_changes(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> None:
+    """``run.json`` and the page that says what is new beside the latest release, outside every digest."""
+    before = _release_before(plan)
+    difference = _difference(plan, before) if before else None
+    folder = plan.staging / "quality"
+    changes.record(folder, run, fetched, before)
+    changes.build(folder, plan.dataset, plan.release, fetched, before, difference, run)
+
+
+def _release_before(plan: Plan) -> str | None:
+    """The latest release so far; None for the first, and where the pointer is damaged."""
+    try:
+        before = latest_release(plan.lake)
+    except ScanmillError:
+        return None
+    return before if before != plan.release else None
+
+
+def _difference(plan: Plan, before: str) -> Difference | None:
+    """The new release beside the one before it; None for one that cannot be compared."""
+    try:
+        return compare((plan.lake, before), (plan.lake, plan.release), plan.staging)
+    except ScanmillError:
+        return None
 
 
 def refuse(plan: Plan) -> None:

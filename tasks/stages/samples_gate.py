@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks import boxes, checks, shards
 from tasks.files import write_json
+from tasks.pairing import MASK_PLACE
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
@@ -20,15 +21,16 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
     """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
     entries = read_entries(plan.work / "entries-checked.parquet")
     images = pd.read_parquet(plan.work / "images.parquet")
-    sound = entries[entries["stage"].isna()].drop(columns=["stage", "reason", "detail", "source_bytes"])
+    again = ["stage", "reason", "detail", "source_bytes", *(MASK_PLACE.values() if plan.dataset.has_masks else ())]
+    sound = entries[entries["stage"].isna()].drop(columns=again)
     samples = sound.merge(images, on=["archive", "member", "offset"], how="left", validate="one_to_one")
     samples.index = pd.Index(samples["entry"])
     samples = assign_groups_and_splits(samples, plan.dataset)
     checked = checks.with_image_checks(samples, plan.dataset)
-    verdict, refused, _ = judge(checked, plan.dataset, "images", plan.staging / "quality" / "data_docs")
+    verdict, refused, _ = judge(checked, plan.dataset, "images", plan.data_docs)
     _mark_refused(entries, checked, refused)
-    hashes = samples["source_sha256"].reindex(entries["entry"])
-    entries["source_sha256"] = hashes.to_numpy()
+    for column in ("source_sha256", *(("mask_source_sha256",) if plan.dataset.has_masks else ())):
+        entries[column] = samples[column].reindex(entries["entry"]).to_numpy()
     write_entries(plan.work / "entries-checked.parquet", entries, plan.dataset)
     kept = samples[~samples["entry"].isin(list(refused))]
     _write_samples(plan, kept)
@@ -37,10 +39,10 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
 
 
 def _mark_refused(entries: pd.DataFrame, checked: pd.DataFrame, refused: dict[int, str]) -> None:
-    """Set ``stage reason detail``; what the decoder refused keeps the decoder's own reason."""
+    """Set ``stage reason detail``; what conversion refused keeps the reason that it gave."""
     rows = checked.loc[list(refused)]
     for entry, row in zip(refused, rows.to_dict("records"), strict=True):
-        if refused[entry] == "decodable":
+        if row["reason"]:
             marks = ["convert", row["reason"], row["detail"]]
         else:
             marks = ["validate-images", refused[entry], _image_detail(row)]
@@ -75,7 +77,8 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
     shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
     schema = _plan_schema(plan.dataset, ordered)
     shards.write_plan(ordered, schema, plan.work / "plan.parquet")
-    write_frame(plan.work / "written.parquet", ordered[["key", "member", "table", "row"]])
+    columns = ["key", "member", "table", "row", *(["mask_member"] if plan.dataset.has_masks else [])]
+    write_frame(plan.work / "written.parquet", ordered[columns])
     histograms = {
         str(split): [int(n) for n in sum(part["histogram"].to_numpy())] for split, part in ordered.groupby("split")
     }
@@ -83,6 +86,6 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
 
 
 def _plan_schema(dataset: Dataset, frame: pd.DataFrame) -> pa.Schema:
-    schema = sample_schema(dataset, meta_columns(frame.columns), is_placed=False)
+    schema = sample_schema(dataset, meta_columns(frame, dataset), is_placed=False)
     places = {"chunk": pa.string(), "chunk_row": pa.int64(), "offset": pa.int64()}
     return pa.schema([*schema, *places.items()])

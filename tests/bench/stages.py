@@ -61,7 +61,7 @@ def main() -> None:
 def _prepare(raw: str, lake: str, workers: int) -> _Clock:
     clock = _Clock()
     wanted = request("nih-chest-xray", [raw], lake, stores=STORES)
-    plan = clock.time("index", lambda: indexing.index(wanted, indexing.fetch([raw])))
+    plan = clock.time("index", lambda: indexing.index(wanted, indexing.gather(wanted, {})))
     clock.time("parse", lambda: metadata.parse(plan))
     clock.time("validate-metadata", lambda: metadata.validate_metadata(plan, judge))
     with cluster(workers, None) as address:
@@ -70,7 +70,7 @@ def _prepare(raw: str, lake: str, workers: int) -> _Clock:
         clock.time("validate-images", lambda: samples_gate.validate_images(plan, judge))
         clock.time("assemble", lambda: assembly.assemble(plan, address=address))
     clock.time("describe", lambda: publication.describe(plan, is_published=True))
-    clock.time("publish", lambda: publication.publish(plan, {}))
+    clock.time("publish", lambda: publication.publish(plan, {}, None))
     return clock
 
 
