@@ -175,7 +175,7 @@ def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
                 "no-scan-found", "no scan can be told from the writing on this screen, so all would stay"
             )
         pixels = np.where(is_scan if pixels.ndim == 2 else is_scan[..., None], pixels, 0).astype(np.uint8)
-        steps.append(f"outside the scan blackened ({1 - is_scan.mean():.1%} of the frame)")
+        steps.append(f"outside the scan blackened ({1 - is_scan.mean():.0%} of the frame)")
     if rules.to_grey and pixels.ndim == 3:
         pixels = _luma(pixels)
         steps.append("colour to grey (BT.601)")

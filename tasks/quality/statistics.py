@@ -50,7 +50,7 @@ def describe(dataset: Dataset, samples: pd.DataFrame, histograms: Mapping[str, S
         "published_modes": _tally(samples, "source_mode"),
         "bit_depths": _tally(samples, "bit_depth"),
         "channels": _tally(samples, "channels"),
-        "transforms": _tally(samples, "transform"),
+        "transforms": _tally(_without_shares(samples), "transform"),
         "mean_intensity": intensities(parts),
         "pixels": {name: pixels(histograms[name]) for name in parts if sum(histograms.get(name, ())) > 0} or None,
     }
@@ -253,6 +253,13 @@ def _categories(parts: Mapping[str, pd.DataFrame], column: str) -> dict[str, dic
     if not any(column in part and part[column].notna().any() for part in parts.values()):
         return None
     return {name: _tally(part, column) or {} for name, part in parts.items()}
+
+
+def _without_shares(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples whose ``transform`` does not say how much of a frame a step concerned: that is another number each."""
+    if "transform" not in samples:
+        return samples
+    return samples.assign(transform=samples["transform"].str.replace(r" \(\d+% of the frame\)", "", regex=True))
 
 
 def _tally(samples: pd.DataFrame, column: str) -> dict[str, int] | None:

@@ -16,6 +16,7 @@ from tasks.files import complaining_of_space, read_json, write_json
 from tasks.sources.listing import RemoteFile
 from tasks.sources.web import Passing, Unfetchable, Web, insist_on_no_page, shown
 
+REMEDY = "The other files are kept; if it stays so tomorrow, the publisher's copy or list is damaged: tell them"
 PIECE_BYTES = 256 * 1024
 
 
@@ -222,5 +223,5 @@ def _check(file: RemoteFile, part: Part, etag: str) -> Downloaded:
     got = measure(part.path, file.etag or etag)
     if wrong := disagreement(file, got):
         part.discard()
-        raise OtherBytes(f"{shown(file.url)}: {file.path} arrived with {wrong}")
+        raise OtherBytes(f"{shown(file.url)}: {file.path} arrived with {wrong}. {REMEDY}")
     return got

@@ -5,6 +5,7 @@ Knows no dataset.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 from tasks.code_version import scanmill_version
 from tasks.schema import UnusableInput
 
+logger = logging.getLogger("scanmill.fetch")
+
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that a later request may not get (RFC 9110, RFC 6585)."""
 CHALLENGE = "x-amzn-waf-action"
@@ -26,6 +29,8 @@ CHALLENGE = "x-amzn-waf-action"
 TIMEOUT_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 300.0
 """A host that asks for more is tried again another day."""
+TOLD_FROM_SECONDS = 2.0
+"""Pauses that a user is told of."""
 LONGEST_PAUSE_SECONDS = 60.0
 """Where the host does not say."""
 REMEDY = "try again later, or fetch the file in a browser and give its folder with --raw"
@@ -200,11 +205,18 @@ class Web:
             own: float = self.manners.first_wait_seconds * 2 ** (failures - 1)
             return max(_asked_wait(_error(state)), min(LONGEST_PAUSE_SECONDS, own))
 
+        def tell(state: RetryCallState) -> None:
+            seconds = state.next_action.sleep if state.next_action else 0.0
+            if seconds >= TOLD_FROM_SECONDS:
+                words = str(_error(state)) or type(_error(state)).__name__
+                logger.warning("%s: %s; trying again in %.0f s", shown(url), words, seconds)
+
         patience = Retrying(
             retry=retry_if_exception(_may_pass),
             after=count,
             stop=is_enough,
             wait=pause,
+            before_sleep=tell,
             sleep=self._pause,
             reraise=True,
         )
