@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.console import counts_text, size
+from tasks.credentials import names, variable
 from tasks.datasets import find
 from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.release import document_record
 from tasks.release.verify import Verification
 from tasks.schema import Accounting, Dataset, Outcome, Verdict
-from tasks.sources.fetching import Fetched
+from tasks.sources.fetched import Fetched
 
 NAMED = 5
 """Fetched files that are named one by one."""
@@ -44,10 +45,20 @@ def catalogue_text(datasets: Mapping[str, Dataset]) -> str:
     return "\n\n".join(
         f"{d.name}\n  {d.title}: {f'{d.samples:,} samples' if d.samples else 'size varies'}, "
         f"{len(d.labels)} labels, splits {', '.join(d.splits)} by {d.group}\n"
-        f"  licence {d.licence}; get it at {d.sources[0].url}\n"
+        f"  licence {d.licence}; home {d.homepage}\n"
+        f"  {_how_to_get(d)}\n"
         f"  raw: {', '.join(s.name + (f' ({size(s.size_bytes)})' if s.size_bytes else '') for s in d.sources)}"
         for d in datasets.values()
     )
+
+
+def _how_to_get(dataset: Dataset) -> str:
+    """Whether ``prepare`` fetches it, and which secrets that takes; or where a person gets it."""
+    needed = ", ".join(variable(name) for name in names(dataset))
+    if dataset.remote is None:
+        return f"get it at {dataset.sources[0].url} and give it with --raw"
+    fetched = f"fetched from {dataset.remote.kind} ({dataset.remote.where}) where no --raw is given"
+    return f"{fetched}; needs {needed}" if needed else fetched
 
 
 def check_text(counts: Mapping[str, Any], verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tasks.datasets import find
 from tasks.schema import Remote, Source
-from tasks.sources.fetching import RemoteRelease
+from tasks.sources.remote_release import RemoteRelease
 from tasks.sources.web import Manners
 from tests.fakes.servers.figshare import FakeFigshare
 from tests.fakes.servers.http import Server

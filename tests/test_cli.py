@@ -75,7 +75,8 @@ def test_datasets_lists_the_whole_catalogue() -> None:
     for dataset in catalogue().values():
         assert dataset.name in text
         assert dataset.licence in text
-        assert dataset.sources[0].url in text
+        assert dataset.homepage in text
+        assert ("fetched from" if dataset.remote else dataset.sources[0].url) in text
 
 
 def test_check_says_that_a_sound_release_is_sound_and_writes_nothing(

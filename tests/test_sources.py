@@ -18,8 +18,10 @@ import pytest
 
 from tasks.schema import UnusableInput
 from tasks.sources.download import download
-from tasks.sources.fetching import Fetched, RemoteRelease, fetch, nothing_new, read_file_list
+from tasks.sources.fetched import Fetched
+from tasks.sources.fetching import fetch, nothing_new
 from tasks.sources.listing import RemoteFile
+from tasks.sources.remote_release import RemoteRelease, read_file_list
 from tasks.sources.web import Manners, Unfetchable, Web
 from tests.command import ROOT
 from tests.fakes.servers.figshare import FakeFigshare

@@ -18,7 +18,8 @@ import pytest
 
 from tasks.schema import UnusableInput
 from tasks.sources.download import OtherBytes
-from tasks.sources.fetching import RemoteRelease, fetch
+from tasks.sources.fetching import fetch
+from tasks.sources.remote_release import RemoteRelease
 from tasks.sources.web import Manners, Stopped, Unfetchable, Web
 from tests.fakes.servers.figshare import FakeFigshare
 from tests.fakes.servers.http import CHALLENGE, EMPTY, FORBIDDEN_HTML, HTML_PAGE, TOO_MANY, UNAVAILABLE, Failure

@@ -15,7 +15,7 @@ from tasks.files import write_bytes, write_json
 from tasks.quality.page import environment
 from tasks.release.diff import CHANGES, Difference
 from tasks.schema import Dataset
-from tasks.sources.fetching import Fetched
+from tasks.sources.fetched import Fetched
 
 PAGE = "changes.html"
 NAMED = 40

@@ -24,7 +24,7 @@ from tasks.release import manifest as releases
 from tasks.release.document_card import card
 from tasks.release.document_croissant import croissant
 from tasks.schema import QUARANTINE, Accounting, Verdict
-from tasks.sources.fetching import Fetched
+from tasks.sources.fetched import Fetched
 from tasks.stages.metadata import Judge
 from tasks.stages.plan import Plan, about, inputs, verdicts, write_frame
 from tasks.stages.publication import tell_changes
@@ -56,8 +56,7 @@ def extract(plan: Plan, judge: Judge) -> Verdict:
     archives = {archive.name: archive for archive in plan.archives}
     rows: list[dict[str, Any]] = wanted.to_dict("records")  # type: ignore[assignment]
     found = [_extract(archives[row["archive"]], row, folders.get(at), plan.staging) for at, row in enumerate(rows)]
-    docs = plan.staging / "quality" / "data_docs"
-    verdict, refused, _ = judge(_frame(rows, found), plan.dataset, "documents", docs)
+    verdict, refused, _ = judge(_frame(rows, found), plan.dataset, "documents", plan.data_docs)
     found = [_set_aside(one, refused.get(entry), plan.staging) for entry, one in enumerate(found)]
     write_json(plan.work / "verdict-documents.json", verdict.as_json())
     write_json(plan.staging / document_record.NAME, {"documents": [one.record for one in found if one.record]})
@@ -217,7 +216,7 @@ def describe_documents(plan: Plan, *, is_published: bool) -> Path:
         accounting=Accounting.from_json(read_json(plan.work / "accounting.json")),
         quarantine=pd.read_parquet(plan.staging / "quarantine.parquet"),
         published=is_published,
-        has_data_docs=True,
+        has_data_docs=plan.data_docs is not None,
         documents=document_record.read(plan.staging),
     )
     folder = plan.staging / "quality"

@@ -8,7 +8,8 @@ from tasks.credentials import Credentials
 from tasks.datasets import find
 from tasks.lake import Lake
 from tasks.sources import fetching
-from tasks.sources.fetching import Fetched, RemoteRelease
+from tasks.sources.fetched import Fetched
+from tasks.sources.remote_release import RemoteRelease, read_file_list
 
 
 def fetch(
@@ -35,7 +36,7 @@ def nothing_new(
 
 
 def _wanted(dataset: str, source_url: str | None, files: str | None) -> RemoteRelease:
-    listed = fetching.read_file_list(Path(files)) if files else ()
+    listed = read_file_list(Path(files)) if files else ()
     return RemoteRelease(find(dataset), source_url, listed)
 
 

@@ -25,7 +25,7 @@ from tasks.release.card import card
 from tasks.release.croissant import croissant
 from tasks.release.diff import Difference, compare
 from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample_schema
-from tasks.sources.fetching import Fetched
+from tasks.sources.fetched import Fetched
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
 
