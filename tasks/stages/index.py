@@ -96,11 +96,8 @@ def _identify(
     archives = tuple(remembering(archive, request.place.chunks, is_trusted=not rehash) for archive in archives)
     members = classify(archives, dataset)
     is_documents = holds_documents_only(members)
-    if not (is_documents or (members["kind"] == "image").any()):
-        raise UnusableInput(
-            f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
-            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
-        )
+    if not is_documents:
+        insist_on_images(members, dataset, request)
     tables = () if is_documents else choose_tables(members, dataset, request.table)
     memory = HashMemory(request.place.hashes, is_trusted=not rehash)
     inputs, identities, hashes = _hash_inputs(archives, members, memory)
@@ -110,6 +107,15 @@ def _identify(
     release = name_of(identity_of(request, tables), inputs)
     plan = Plan(request, archives, tables, release, is_published(request.place, release), is_documents)
     return plan, members, {"inputs": inputs, "identities": identities}
+
+
+def insist_on_images(members: pd.DataFrame, dataset: Dataset, request: Request) -> None:
+    """Raise :class:`UnusableInput` where no member is an image of this dataset."""
+    if not (members["kind"] == "image").any():
+        raise UnusableInput(
+            f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
+            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
+        )
 
 
 def _hint(members: pd.DataFrame) -> str:

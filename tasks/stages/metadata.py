@@ -16,7 +16,7 @@ from tasks.row_counts import count_rows
 from tasks.samples import image_members, join
 from tasks.schema import MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
 from tasks.split_file import splits_of
-from tasks.stages.index import classify, gather, holds_documents_only
+from tasks.stages.index import classify, gather, holds_documents_only, insist_on_images
 from tasks.stages.plan import Plan, Request, declared, read_entries, write_entries, write_frame
 from tasks.table_choice import ChosenTable, as_json, choose_tables
 from tasks.tables import read_table
@@ -95,6 +95,7 @@ def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verd
         raise UnusableInput(
             f"{', '.join(request.raw)} holds documents only, and no table to check: `scanmill prepare` takes them apart"
         )
+    insist_on_images(members, find(request.dataset), request)
     chosen = choose_tables(members, find(request.dataset), request.table)
     dataset = declared(request, chosen)
     entries, parsed, tables = _entries(archives, members, chosen, dataset, request.split_file)
