@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import SecretStr
 
 from flows import summary
 from flows.console import showing_progress, size
@@ -180,12 +181,10 @@ def fetch(
     Stopped or cut off, the same command goes on where it was. Nothing new costs one request.
     """
     with errors_as_exit_codes(as_json):
-        from tasks.credentials import from_environment, names
-        from tasks.datasets import find
         from tasks.files import complaining_of_space
         from tasks.stages.fetch import fetch as bring
 
-        secrets = from_environment(names(find(dataset)))
+        secrets = _secrets(dataset)
         with showing_progress(False if as_json else progress), complaining_of_space(lake):
             fetched = bring(
                 dataset, str(lake), secrets, source_url=source_url, files=str(files) if files else None, rehash=rehash
@@ -273,6 +272,18 @@ def _prepare(
     print(json.dumps(summary.release_json(outcome), sort_keys=True) if as_json else summary.release_text(outcome))
 
 
+def _secrets(dataset: str) -> dict[str, SecretStr]:
+    """Those of the environment; with a Prefect server at hand, those of its Secret blocks too."""
+    from tasks.credentials import from_environment, names
+    from tasks.datasets import find
+
+    if os.environ.get("PREFECT_API_URL"):
+        from flows.credentials import secrets_for
+
+        return secrets_for(dataset)
+    return from_environment(names(find(dataset)))
+
+
 def _try_password(dataset: str, raw: list[str], lake: str) -> None:
     """A wrong password is said at once, not after Prefect has started; one in a Secret block only Prefect can read."""
     from tasks.credentials import from_environment
@@ -288,7 +299,7 @@ def _try_password(dataset: str, raw: list[str], lake: str) -> None:
 
 def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any] | None:
     """The published release that this request would make again; found without starting Prefect, in a second or two."""
-    from tasks.credentials import from_environment, names
+    from tasks.credentials import names
     from tasks.datasets import find
     from tasks.stages.fetch import nothing_new
     from tasks.stages.index import published_release
@@ -296,9 +307,11 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 
     if options.get("rehash") or not Path(lake, dataset, "latest.json").is_file():
         return None
-    secrets = from_environment(names(find(dataset)))
+    secrets = _secrets(dataset)
     fetched = None
     if not raw:
+        if set(names(find(dataset))) - set(secrets):
+            return None  # Secret blocks without a server at hand are read by the flow
         fetched = nothing_new(dataset, lake, secrets, source_url=options["source_url"], files=options["files"])
         if fetched is None:
             return None

@@ -145,7 +145,11 @@ def release_text(outcome: Mapping[str, Any]) -> str:
     lines = [
         f"published {manifest['dataset']}@{outcome['release']} in {outcome['seconds']} s",
         *(_fetched_lines(Fetched(**outcome["fetched"]), outcome["dataset"]) if outcome.get("fetched") else ()),
-        *(f"  table      {_table(table)}" for table in manifest["parameters"]["tables"].values() if table["form"]),
+        *(
+            f"  table      {_table(table)}"
+            for table in manifest["parameters"].get("tables", {}).values()
+            if table["form"]
+        ),
         f"  found      {_found(counted)}",
         *(f"{'':13}{count:,} × {reason}" for reason, count in sorted(counted.reasons.items())),
         *(

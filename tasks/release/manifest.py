@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pandas as pd
 from tasks.code_version import DOCUMENT_PACKAGES, PACKAGES, library_versions, release_version, scanmill_version
 from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes
 from tasks.lake import WORK, Lake
-from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Store, Transform, Verdict
+from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Verdict
 
 RELEASE_DIGITS = 16
 
@@ -30,16 +29,14 @@ def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> st
     return digest([dict(about), list(inputs)])[:RELEASE_DIGITS]
 
 
-def identity(
-    dataset: Dataset, transform: Transform, stores: Sequence[Store], extra: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Parameters (``extra`` among them) and code versions, as they stand in the manifest."""
+def identity(dataset: Dataset, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and code versions, as they stand in the manifest."""
     versions = library_versions((*PACKAGES, *DOCUMENT_PACKAGES))
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "dataset_version": dataset.version,
-        "parameters": {**asdict(transform), "stores": sorted(stores), **extra},
+        "parameters": dict(parameters),
         "code": {"scanmill": scanmill_version(), "source": release_version(), **versions},
     }
 

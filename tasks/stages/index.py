@@ -104,7 +104,7 @@ def _identify(
     members["sha256"] = [hashes.get(name) for name in members["member"]]
     if request.split_file is not None:
         inputs.append(split_file_input(Path(request.split_file)))
-    release = name_of(identity_of(request, tables), inputs)
+    release = name_of(identity_of(request, tables, is_documents=is_documents), inputs)
     plan = Plan(request, archives, tables, release, is_published(request.place, release), is_documents)
     return plan, members, {"inputs": inputs, "identities": identities}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -107,15 +107,23 @@ def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
     return dataset if request.allow_missing is None else replace(dataset, allow_missing=request.allow_missing)
 
 
-def identity_of(request: Request, tables: Sequence[ChosenTable]) -> dict[str, Any]:
-    """Parameters and code of the release that a request makes from these tables, as in the manifest."""
-    extra = {"tables": as_json(tables), "allow_missing": request.allow_missing}
-    return identity(find(request.dataset), request.transform, request.stores, extra)
+def identity_of(request: Request, tables: Sequence[ChosenTable], *, is_documents: bool) -> dict[str, Any]:
+    """Parameters and code of the release that a request makes from these tables, as in the manifest.
+
+    What images are turned into is no parameter of a document release.
+    """
+    parameters = {
+        **asdict(request.transform),
+        "stores": sorted(request.stores),
+        "tables": as_json(tables),
+        "allow_missing": request.allow_missing,
+    }
+    return identity(find(request.dataset), {} if is_documents else parameters)
 
 
 def about(plan: Plan) -> dict[str, Any]:
     """Parameters and code of the release, as in the manifest."""
-    return identity_of(plan.request, plan.tables)
+    return identity_of(plan.request, plan.tables, is_documents=plan.is_documents)
 
 
 def inputs(plan: Plan) -> list[Mapping[str, Any]]:
