@@ -168,18 +168,19 @@ def _collapse(pixels: npt.NDArray[Any], *, drops_alpha: bool) -> tuple[Pixels, l
 def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
     """What the dataset's rules take away: writing around the scan, and colour. Deeper than 8 bits is left alone."""
     steps = []
+    luma = _luma(pixels) if rules.hides_outside_scan or rules.to_grey else pixels
+    cleaned = luma if rules.to_grey else pixels
     if rules.hides_outside_scan and pixels.dtype == np.uint8:
-        is_scan = scan_sector.find(_luma(pixels))
+        is_scan = scan_sector.find(luma)
         if is_scan is None:
             raise ImageRefused(
                 "no-scan-found", "no scan can be told from the writing on this screen, so all would stay"
             )
-        pixels = np.where(is_scan if pixels.ndim == 2 else is_scan[..., None], pixels, 0).astype(np.uint8)
+        cleaned = cleaned * (is_scan if cleaned.ndim == 2 else is_scan[..., None])
         steps.append(f"outside the scan blackened ({1 - is_scan.mean():.0%} of the frame)")
     if rules.to_grey and pixels.ndim == 3:
-        pixels = _luma(pixels)
         steps.append("colour to grey (BT.601)")
-    return pixels, steps
+    return cleaned, steps
 
 
 def _luma(pixels: Pixels) -> Pixels:
