@@ -266,7 +266,7 @@ def _prepare(
 ) -> None:
     began = time.monotonic()
     with showing_progress(False if as_json else progress):
-        _try_password(dataset, raw, lake)
+        _look_before(dataset, raw, lake, options)
         outcome = _unchanged(dataset, raw, lake, options) or _run_flow(dataset, raw, lake, options)
     outcome |= {"dataset": dataset, "lake": lake, "seconds": round(time.monotonic() - began, 1)}
     print(json.dumps(summary.release_json(outcome), sort_keys=True) if as_json else summary.release_text(outcome))
@@ -284,16 +284,20 @@ def _secrets(dataset: str) -> dict[str, SecretStr]:
     return from_environment(names(find(dataset)))
 
 
-def _try_password(dataset: str, raw: list[str], lake: str) -> None:
-    """A wrong password is said at once, not after Prefect has started; one in a Secret block only Prefect can read."""
+def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> None:
+    """Say at once, not after Prefect has started, that there is nothing to fetch from or that a password is wrong."""
     from tasks.credentials import from_environment
     from tasks.datasets import find
+    from tasks.stages.fetch import insist_on_source
     from tasks.stages.index import gather
     from tasks.stages.plan import request
 
+    if not raw:
+        insist_on_source(dataset, files=options["files"])
+        return
     lock = find(dataset).lock
     secrets = from_environment([lock.secret] if lock else [])
-    if raw and secrets:
+    if secrets:  # a password in a Secret block only Prefect can read
         gather(request(dataset, raw, lake), secrets)
 
 

@@ -51,6 +51,7 @@ def fetch(wanted: RemoteRelease, raw: Path, secrets: Credentials, *, rehash: boo
     too small. What arrived before that stays, verified and recorded.
     """
     record = Record(raw)
+    _ = wanted.remote  # raises before a folder is made
     raw.mkdir(parents=True, exist_ok=True)
     brought: set[str] = set()
     with waiting_lock(raw / ".lock"), wanted.connect(secrets) as (web, look):

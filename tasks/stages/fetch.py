@@ -35,6 +35,11 @@ def nothing_new(
     return fetching.nothing_new(_wanted(dataset, source_url, files), _raw(dataset, lake), secrets)
 
 
+def insist_on_source(dataset: str, *, files: str | None) -> None:
+    """Raise :class:`tasks.schema.UnusableInput` for a dataset that cannot be fetched, and for a list that is none."""
+    _ = _wanted(dataset, None, files).remote
+
+
 def _wanted(dataset: str, source_url: str | None, files: str | None) -> RemoteRelease:
     listed = read_file_list(Path(files)) if files else ()
     return RemoteRelease(find(dataset), source_url, listed)
