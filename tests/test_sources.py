@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import signal
@@ -420,3 +421,14 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, text: bytes | None, word
     with pytest.raises(UnusableInput, match=words) as refusal:
         read_file_list(lines)
     assert str(lines) in str(refusal.value)
+
+
+@pytest.mark.parametrize(("is_silent", "held_against"), [(False, "md5"), (True, None)])
+def test_the_record_says_what_a_file_was_verified_by(
+    figshare: Host, tmp_path: Path, is_silent: bool, held_against: str | None
+) -> None:
+    figshare.without_md5 = is_silent
+    bring(on_figshare(figshare), tmp_path)
+    (event,) = journal(tmp_path)
+    assert event["verified_by"] == held_against
+    assert event["sha256"] == hashlib.sha256(DATA).hexdigest()

@@ -53,8 +53,9 @@ class Record:
                 continue  # the last line of a killed process; what it told of is looked at again
 
     def arrived(self, path: str, file: RemoteFile, got: Downloaded, version: str) -> None:
-        """Note that a file is here."""
-        about = {"bytes": got.size_bytes, "sha256": got.sha256, "md5": got.md5, "etag": got.etag}
+        """Note that a file is here; ``verified_by`` is what the host published of its bytes, null for nothing."""
+        held = next((name for name in ("sha256", "md5", "etag") if getattr(file, name)), None)
+        about = {"verified_by": held, "bytes": got.size_bytes, "sha256": got.sha256, "md5": got.md5, "etag": got.etag}
         self._note({"event": "arrived", "path": path, "url": shown(file.url), "version": version, **about})
 
     def went(self, path: str, before: Mapping[str, Any], version: str) -> None:
