@@ -274,14 +274,14 @@ def _prepare(
 
 def _secrets(dataset: str) -> dict[str, SecretStr]:
     """Those of the environment; with a Prefect server at hand, those of its Secret blocks too."""
-    from tasks.credentials import from_environment, names
+    from tasks.credentials import from_environment
     from tasks.datasets import find
 
     if os.environ.get("PREFECT_API_URL"):
         from flows.credentials import secrets_for
 
         return secrets_for(dataset)
-    return from_environment(names(find(dataset)))
+    return from_environment(find(dataset))
 
 
 def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> None:
@@ -296,8 +296,8 @@ def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any
         insist_on_source(dataset, files=options["files"])
         return
     lock = find(dataset).lock
-    secrets = from_environment([lock.secret] if lock else [])
-    if secrets:  # a password in a Secret block only Prefect can read
+    secrets = from_environment(find(dataset))
+    if lock and lock.secret in secrets:  # a password in a Secret block only Prefect can read
         gather(request(dataset, raw, lake), secrets)
 
 

@@ -12,9 +12,9 @@ from tasks.datasets import find
 
 def secrets_for(dataset: str) -> dict[str, SecretStr]:
     """What a dataset needs of passwords, as far as anybody has set it."""
-    wanted = names(find(dataset))
-    found = from_environment(wanted)
-    blocks = {name: _from_block(name) for name in wanted if name not in found}
+    declared = find(dataset)
+    found = from_environment(declared)
+    blocks = {name: _from_block(name) for name in names(declared) if name not in found}
     return found | {name: value for name, value in blocks.items() if value is not None}
 
 

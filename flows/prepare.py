@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
@@ -18,7 +17,6 @@ from pydantic import Field
 from expectations.gates import judge
 from flows.credentials import secrets_for
 from tasks import steps
-from tasks.datasets import find
 from tasks.files import complaining_of_space, lock
 from tasks.lake import Lake
 from tasks.schema import STORES, Encoding, Store
@@ -60,9 +58,8 @@ def prepare(
     Raises :class:`tasks.schema.DataRefused` when a gate fails, after writing the report that says why.
     """
     began = time.time()
-    place = Lake(str(Path(lake).expanduser()), dataset)
-    find(dataset)  # before a folder of that name is made
-    secrets = secrets_for(dataset)
+    place = Lake(lake, dataset)
+    secrets = secrets_for(dataset)  # complains of an unknown dataset before a folder of that name is made
     with lock(place.lock, purpose=f"a prepare of {dataset} into {lake}"), complaining_of_space(place.home):
         fetched = None
         if not raw:

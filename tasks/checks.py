@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tasks import boxes
+from tasks.readings import yes_no
 from tasks.schema import Dataset
 
 UNEVEN = 0.25
@@ -25,8 +26,8 @@ def with_metadata_checks(entries: pd.DataFrame, dataset: Dataset) -> pd.DataFram
     is_sound = (entries["image_problem"] == "") & (entries["row_problem"] == "")
     checked = entries.copy()
     checked["check.sample_id"] = entries["sample_id"].where(is_sound)
-    checked["check.has_group"] = _yes_no(entries["group_id"].notna() | ~has_row)
-    checked["check.has_split"] = _yes_no(entries["split"].isin(dataset.splits) | ~has_row)
+    checked["check.has_group"] = yes_no(entries["group_id"].notna() | ~has_row)
+    checked["check.has_split"] = yes_no(entries["split"].isin(dataset.splits) | ~has_row)
     checked["check.group_splits"] = _labelled_splits(entries, "group_id", dataset)
     checked["check.part"] = _parts(entries["key"], dataset)
     if dataset.carved:
@@ -65,16 +66,16 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     checked["check.contrast"] = samples["intensity_std"] / (2.0 ** samples["bit_depth"] - 1)
     checked["check.short_side"] = samples[["source_width", "source_height"]].min(axis=1)
     is_decoded = samples["reason"] == ""
-    checked["check.has_split"] = _yes_no(samples["split"].isin(dataset.splits) | ~is_decoded)
+    checked["check.has_split"] = yes_no(samples["split"].isin(dataset.splits) | ~is_decoded)
     checked["check.group_splits"] = _labelled_splits(samples, "group_id", dataset)
     checked["check.pixel_splits"] = _labelled_splits(samples, "pixel_sha256", dataset)
     checked["check.pixel_labels"] = _label_sets(samples, dataset)
-    checked["check.is_repeat"] = _yes_no(is_decoded & samples["pixel_sha256"].duplicated())
-    checked["check.copies_labelled"] = _yes_no(copies_labelled(samples, dataset))
+    checked["check.is_repeat"] = yes_no(is_decoded & samples["pixel_sha256"].duplicated())
+    checked["check.copies_labelled"] = yes_no(copies_labelled(samples, dataset))
     if dataset.has_boxes:
         checked["check.boxes_inside"] = _boxes_inside(samples)
     if dataset.has_masks:
-        checked["check.mask_at_border"] = _yes_no(samples["mask_touches_border"].astype(object))
+        checked["check.mask_at_border"] = yes_no(samples["mask_touches_border"])
     return checked
 
 
@@ -84,8 +85,8 @@ def _boxes_inside(samples: pd.DataFrame) -> pd.Series:
     sides = samples.iloc[found["position"]][["source_width", "source_height"]].to_numpy()
     far = found[["x", "y"]].to_numpy() + found[["w", "h"]].to_numpy()
     fits = (found[["x", "y"]].to_numpy() >= 0).all(axis=1) & (far <= sides).all(axis=1)
-    each = pd.Series(fits).groupby(found["position"].to_numpy()).all().map({True: "yes", False: "no"})
-    inside = pd.Series(each.reindex(range(len(samples))).to_numpy(), index=samples.index, dtype=object)
+    each = pd.Series(fits).groupby(found["position"].to_numpy()).all()
+    inside = pd.Series(yes_no(each).reindex(range(len(samples))).to_numpy(), index=samples.index, dtype=object)
     return inside.where(samples["source_width"].notna(), None)
 
 
@@ -109,10 +110,6 @@ def _label_sets(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:
     is_labelled = samples[labels].notna().any(axis=1) & samples["pixel_sha256"].notna()
     distinct = samples.loc[is_labelled, ["pixel_sha256", *labels]].drop_duplicates()
     return samples["pixel_sha256"].map(distinct["pixel_sha256"].value_counts()).fillna(0).astype("int64")
-
-
-def _yes_no(flags: pd.Series) -> pd.Series:
-    return flags.map({True: "yes", False: "no"})
 
 
 def findings(samples: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, object]]:

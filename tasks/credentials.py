@@ -8,7 +8,7 @@ which Prefect stores, nor part of a digest, a manifest or a message.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pydantic import SecretStr
 
@@ -36,9 +36,9 @@ def names(dataset: Dataset) -> tuple[str, ...]:
     return tuple(own)
 
 
-def from_environment(wanted: Iterable[str]) -> dict[str, SecretStr]:
-    """Those of the secrets that the environment holds; an empty variable counts as not set."""
-    return {name: SecretStr(value) for name in wanted if (value := os.environ.get(variable(name)))}
+def from_environment(dataset: Dataset) -> dict[str, SecretStr]:
+    """Those of a dataset's secrets that the environment holds; an empty variable counts as not set."""
+    return {name: SecretStr(value) for name in names(dataset) if (value := os.environ.get(variable(name)))}
 
 
 def insist(name: str, found: Credentials, purpose: str, access: str) -> SecretStr:

@@ -23,8 +23,8 @@ class Lake:
 
     @property
     def home(self) -> Path:
-        """``<lake>/<dataset>``."""
-        return Path(self.root, self.dataset)
+        """``<lake>/<dataset>``; a leading ``~`` is the user's home."""
+        return Path(self.root, self.dataset).expanduser()
 
     @property
     def raw(self) -> Path:

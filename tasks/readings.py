@@ -5,6 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 
+def stem(names: pd.Series) -> pd.Series:
+    """File names without what follows the last dot, and without blanks around them."""
+    return names.str.strip().str.replace(r"\.[^.]*$", "", regex=True)
+
+
 def number(texts: pd.Series) -> pd.Series:
     """Numbers (float64) where a text is a finite one, else null."""
     numbers = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")

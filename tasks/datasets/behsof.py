@@ -28,7 +28,7 @@ from tasks.schema import (
 )
 from tasks.splits import deal_evenly, group_fraction
 
-FOLDER = r"(?:TAL|BEH)\d{2}[0-3]{2}[0-4]"
+FOLDER = r"(?:TAL|BEH)\d{2}[0-3]{2}[0-4](?![0-9A-Za-z])"
 """Site, row, steatosis by expert, steatosis by CAP, fibrosis (facts/datasets.md, inferred from names and table)."""
 PATIENT = r"(?:TAL|BEH)\d{2}"
 GRADES = {"Steatosis stage": 5, "Fibroscan S": 6, "Fibroscan F": 7}
@@ -73,14 +73,11 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     own = clinical.loc[rows["row"]].reset_index(drop=True)
     frame = frame.join(_labels(own)).join(_measured(own))
     frame["check.grades"] = _disagreement(own, rows["folder"])
-    extras = []
-    if "stages" in tables:
-        stages = tables["stages"].rows
-        extras.append(_attached(stages, images))
-        frame["check.stages"] = _stages_agree(rows["patient_id"], own, stages)
-    else:
-        frame["check.stages"] = "yes"
-    return Parsed(frame, pd.concat(extras, ignore_index=True)) if extras else Parsed(frame)
+    if "stages" not in tables:
+        return Parsed(frame.assign(**{"check.stages": "yes"}))
+    stages = tables["stages"].rows
+    frame["check.stages"] = _stages_agree(rows["patient_id"], own, stages)
+    return Parsed(frame, _attached(stages, images))
 
 
 def _patient_ids(cells: pd.Series) -> pd.Series:
@@ -215,7 +212,7 @@ DATASET = Dataset(
     members=(
         MemberRule(
             "image",
-            rf"(?:^|/)(?P<key>{FOLDER}(?![0-9A-Za-z]).*)\.(?i:jpe?g|png)$",
+            rf"(?:^|/)(?P<key>{FOLDER}.*)\.(?i:jpe?g|png)$",
             "image",
             conceals=rf"({PATIENT})[0-3]{{2}}[0-4](?![0-9A-Za-z])",
         ),

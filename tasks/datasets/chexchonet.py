@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tasks.demands import between, matching, one_of
-from tasks.readings import flag, number, whole, yes_no
+from tasks.readings import flag, number, stem, whole, yes_no
 from tasks.schema import Dataset, Field, ImageRules, MemberRule, Parsed, Remote, Source, Table, TableRule
 from tasks.splits import group_fraction
 
@@ -58,7 +58,7 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     """One row per film; split by a hash of the patient, so that further rows move nobody."""
     rows = tables["films"].rows
     frame = pd.DataFrame({"table": "films", "row": rows.index}, index=rows.index)
-    frame["image"] = rows["cxr_filename"].str.strip().str.replace(r"\.[^.]*$", "", regex=True)
+    frame["image"] = stem(rows["cxr_filename"])
     frame["patient_id"] = rows["patient_id"].where(rows["patient_id"].str.fullmatch(r"[0-9a-f]{32}"))
     frame["group_id"] = frame["patient_id"]
     frame["age_years"] = number(rows["age"])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tasks.demands import one_of
+from tasks.readings import stem
 from tasks.schema import Dataset, ImageRules, Known, MemberRule, Parsed, Source, Table, TableRule
 from tasks.splits import split_by_group
 
@@ -41,7 +42,7 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     for role, split_name in (("train", None), ("test", "predict")):
         rows = tables[role].rows
         part = pd.DataFrame({"table": role, "row": rows.index, "split": split_name}, index=rows.index)
-        part["image"] = role + "/" + rows["filename"].str.strip().str.replace(r"\.[^.]*$", "", regex=True)
+        part["image"] = role + "/" + stem(rows["filename"])
         for column in rows.columns:
             part[f"meta.{column}"] = rows[column]
         parts.append(part)

@@ -124,7 +124,7 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
         boxes = _boxes(tables["boxes"].rows)
         extras.append(boxes[["table", "row", "image", "problem", "detail"]])
         is_sound = (boxes["problem"] == "").groupby(boxes["image"]).all()
-        frame["check.boxes_sound"] = frame["image"].map(is_sound).map({True: "yes", False: "no"})
+        frame["check.boxes_sound"] = yes_no(frame["image"].map(is_sound))
         _attach(frame, boxes[boxes["problem"] == ""])
     extra_rows = pd.concat(extras, ignore_index=True) if extras else Parsed(frame).extras
     return Parsed(frame.reset_index(drop=True), extra_rows)
@@ -300,7 +300,7 @@ def _attach(frame: pd.DataFrame, boxes: pd.DataFrame) -> None:
         {box["label"] for box in found} <= set(text.split("|"))
         for found, text in boxed.itertuples(index=False, name=None)
     ]
-    frame["check.box_labels"] = pd.Series(agrees, index=boxed.index, dtype=object).map({True: "yes", False: "no"})
+    frame["check.box_labels"] = yes_no(pd.Series(agrees, index=boxed.index, dtype=object))
 
 
 CLEAN_UP = "a public clean-up of the full set that dropped them, see docs/datasets.md"

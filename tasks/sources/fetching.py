@@ -31,11 +31,14 @@ DOWNLOADS = ".downloads"
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk beside what is to be fetched."""
 
+Known = dict[str, dict[str, Any]]
+"""The journal's last event of every file of a source that is here, by path below the source's folder."""
+
 
 def nothing_new(wanted: RemoteRelease, raw: Path, secrets: Credentials) -> Fetched | None:
     """The fetched release if it is here whole and the source has not changed since, else None; fetches nothing."""
     record = Record(raw)
-    state = _known_state(wanted, record)
+    state = _known_state(wanted, record, _own_files(wanted, record))
     if not state:
         return None
     with wanted.connect(secrets) as (web, look):
@@ -55,19 +58,19 @@ def fetch(wanted: RemoteRelease, raw: Path, secrets: Credentials, *, rehash: boo
     raw.mkdir(parents=True, exist_ok=True)
     brought: set[str] = set()
     with waiting_lock(raw / ".lock"), wanted.connect(secrets) as (web, look):
-        listing = look("" if rehash else _known_state(wanted, record))
+        known = _own_files(wanted, record)
+        listing = look("" if rehash else _known_state(wanted, record, known))
         if listing is None:
             return _unchanged(wanted, record, web)
-        known = _own_files(wanted, record)
         try:
-            _bring(wanted, listing, record, web, brought, rehash=rehash)
+            _bring(wanted, listing, record, known, web, brought, rehash=rehash)
         except OtherBytes:
             # Perhaps the publisher changed the file after it was listed; if the list still says the same, it is wrong.
             again = look("")
             if again is None or again.files == listing.files:
                 raise
             listing = again
-            _bring(wanted, listing, record, web, brought, rehash=rehash)
+            _bring(wanted, listing, record, _own_files(wanted, record), web, brought, rehash=rehash)
         kind, where = wanted.remote.kind, wanted.remote.where
         about = {"kind": kind, "where": where, "base": wanted.base, "licence": listing.licence}
         record.looked(
@@ -77,7 +80,7 @@ def fetch(wanted: RemoteRelease, raw: Path, secrets: Credentials, *, rehash: boo
         return _outcome(wanted, listing, raw, known.keys(), brought, web)
 
 
-def _known_state(wanted: RemoteRelease, record: Record) -> str:
+def _known_state(wanted: RemoteRelease, record: Record, known: Known) -> str:
     """State of the last complete look at this very source, if all that it found is still here."""
     last = record.look()
     is_same = [last.get(name) for name in ("kind", "where", "base")] == [
@@ -85,16 +88,16 @@ def _known_state(wanted: RemoteRelease, record: Record) -> str:
         wanted.remote.where,
         wanted.base,
     ]
-    return str(last["state"]) if is_same and not _missing(wanted, record) else ""
+    return str(last["state"]) if is_same and not _missing(wanted, record, known) else ""
 
 
-def _missing(wanted: RemoteRelease, record: Record) -> list[str]:
+def _missing(wanted: RemoteRelease, record: Record, known: Known) -> list[str]:
     """Recorded files that are no longer here, or of another size."""
     folder = record.raw / wanted.folder
-    return [path for path, event in _own_files(wanted, record).items() if _size(folder / path) != event["bytes"]]
+    return [path for path, event in known.items() if _size(folder / path) != event["bytes"]]
 
 
-def _own_files(wanted: RemoteRelease, record: Record) -> dict[str, dict[str, Any]]:
+def _own_files(wanted: RemoteRelease, record: Record) -> Known:
     """What the journal holds of this source, by path below its folder."""
     prefix = wanted.folder + "/"
     return {path.removeprefix(prefix): event for path, event in record.files().items() if path.startswith(prefix)}
@@ -114,11 +117,17 @@ def _unchanged(wanted: RemoteRelease, record: Record, web: Web) -> Fetched:
 
 
 def _bring(
-    wanted: RemoteRelease, listing: Listing, record: Record, web: Web, brought: set[str], *, rehash: bool
+    wanted: RemoteRelease,
+    listing: Listing,
+    record: Record,
+    known: Known,
+    web: Web,
+    brought: set[str],
+    *,
+    rehash: bool,
 ) -> None:
     """Everything listed that is not here, each path noted in ``brought``; what is no longer listed is put aside."""
     insist_on_safe_paths(listing.files)
-    known = _own_files(wanted, record)
     folder = record.raw / wanted.folder
     here = {
         file.path

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -53,17 +54,16 @@ class RemoteRelease:
         remote = self.remote
         if remote.kind == "figshare":
             web = figshare.connect((self.base or figshare.BASE).rstrip("/"), self.manners or figshare.MANNERS)
-            look: Callable[[str], Listing | None] = lambda state: figshare.look(remote, web, state)  # noqa: E731
+            look: Callable[[str], Listing | None] = partial(figshare.look, remote, web)
         elif remote.kind == "physionet":
             account = _account(self.dataset, remote, secrets)
             web = physionet.connect(
                 (self.base or physionet.BASE).rstrip("/"), remote, account, self.manners or physionet.MANNERS
             )
-            look = lambda state: physionet.look(remote, web, state)  # noqa: E731
+            look = partial(physionet.look, remote, web)
         else:
             web = https.connect(self.manners or https.MANNERS)
-            sources = self.files or self.dataset.sources
-            look = lambda state: https.look(sources, self.base, web, state)  # noqa: E731
+            look = partial(https.look, self.files or self.dataset.sources, self.base, web)
         try:
             yield web, look
         finally:

@@ -27,7 +27,7 @@ from tasks.schema import QUARANTINE, Accounting, Verdict
 from tasks.sources.fetched import Fetched
 from tasks.stages.metadata import Judge
 from tasks.stages.plan import Plan, about, inputs, verdicts, write_frame
-from tasks.stages.publication import tell_changes
+from tasks.stages.publication import finish, release_facts
 
 STEM_LIMIT = 80
 """Longest folder name made of a document's own; some file systems end at 143 bytes."""
@@ -207,18 +207,8 @@ def _settle(plan: Plan, members: pd.DataFrame, found: Sequence[_Found]) -> None:
 
 def describe_documents(plan: Plan, *, is_published: bool) -> Path:
     """The data-quality report, of a release to be published or of one that the gate refused. Returns its page."""
-    facts = DocumentFacts(
-        dataset=plan.dataset,
-        release=plan.release,
-        parameters=about(plan)["parameters"],
-        inputs=inputs(plan),
-        verdicts=verdicts(plan),
-        accounting=Accounting.from_json(read_json(plan.work / "accounting.json")),
-        quarantine=pd.read_parquet(plan.staging / "quarantine.parquet"),
-        published=is_published,
-        has_data_docs=plan.data_docs is not None,
-        documents=document_record.read(plan.staging),
-    )
+    documents = document_record.read(plan.staging)
+    facts = DocumentFacts(**release_facts(plan, is_published=is_published), documents=documents)
     folder = plan.staging / "quality"
     document_page.build(facts, folder, read=lambda path: (plan.staging / path).read_bytes())
     return folder / "index.html"
@@ -236,7 +226,4 @@ def publish_documents(plan: Plan, run: Mapping[str, Any], fetched: Fetched | Non
         table["path"]: pq.read_schema(plan.staging / table["path"]) for table in document_record.tables(documents)
     }
     write_bytes(plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, documents, schemas))
-    final = {**draft, "files": releases.list_files(plan.staging, set())}
-    write_json(plan.staging / "manifest.json", final)
-    tell_changes(plan, run, fetched)
-    return releases.publish(plan.lake, plan.release)
+    return finish(plan, draft, run, fetched)

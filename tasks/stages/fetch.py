@@ -25,14 +25,14 @@ def fetch(
 
     ``source_url`` is a mirror; ``files`` a list of addresses to fetch instead of what the dataset declares.
     """
-    return fetching.fetch(_wanted(dataset, source_url, files), _raw(dataset, lake), secrets, rehash=rehash)
+    return fetching.fetch(_wanted(dataset, source_url, files), Lake(lake, dataset).raw, secrets, rehash=rehash)
 
 
 def nothing_new(
     dataset: str, lake: str, secrets: Credentials, *, source_url: str | None = None, files: str | None = None
 ) -> Fetched | None:
     """The raw release if it is here and its source has not changed since, else None; fetches nothing."""
-    return fetching.nothing_new(_wanted(dataset, source_url, files), _raw(dataset, lake), secrets)
+    return fetching.nothing_new(_wanted(dataset, source_url, files), Lake(lake, dataset).raw, secrets)
 
 
 def insist_on_source(dataset: str, *, files: str | None) -> None:
@@ -43,7 +43,3 @@ def insist_on_source(dataset: str, *, files: str | None) -> None:
 def _wanted(dataset: str, source_url: str | None, files: str | None) -> RemoteRelease:
     listed = read_file_list(Path(files)) if files else ()
     return RemoteRelease(find(dataset), source_url, listed)
-
-
-def _raw(dataset: str, lake: str) -> Path:
-    return Lake(str(Path(lake).expanduser()), dataset).raw

@@ -88,7 +88,7 @@ def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verd
 
     Returns counts (archives, members, images, rows, entries, tables, and what the tables hold) and the verdict.
     """
-    secrets = credentials.from_environment(credentials.names(find(request.dataset)))
+    secrets = credentials.from_environment(find(request.dataset))
     archives = gather(request, secrets, insist=False)
     members = classify(archives, find(request.dataset))
     if holds_documents_only(members):

@@ -34,19 +34,11 @@ def describe(plan: Plan, *, is_published: bool) -> Path:
     """The data-quality report, of a release to be published or of one that a gate refused. Returns its page."""
     samples = _report_samples(plan)
     facts = ReportFacts(
-        dataset=plan.dataset,
-        release=plan.release,
-        parameters=about(plan)["parameters"],
-        inputs=inputs(plan),
-        verdicts=verdicts(plan),
-        accounting=Accounting.from_json(read_json(plan.work / "accounting.json")),
+        **release_facts(plan, is_published=is_published),
         samples=samples,
-        quarantine=pd.read_parquet(plan.staging / "quarantine.parquet"),
         histograms=_optional_json(plan.work / "histograms.json"),
         findings=checks.findings(samples, plan.dataset) if len(samples) else {},
-        published=is_published,
         holds=_optional_json(plan.work / "row-counts.json") or None,
-        has_data_docs=plan.data_docs is not None,
     )
     folder = plan.staging / "quality"
     build(
@@ -57,6 +49,21 @@ def describe(plan: Plan, *, is_published: bool) -> Path:
         masks=(lambda ids: _masks(plan, ids)) if plan.dataset.has_masks else None,
     )
     return folder / "index.html"
+
+
+def release_facts(plan: Plan, *, is_published: bool) -> dict[str, Any]:
+    """What :class:`tasks.quality.facts.ReleaseFacts` asks of any release."""
+    return {
+        "dataset": plan.dataset,
+        "release": plan.release,
+        "parameters": about(plan)["parameters"],
+        "inputs": inputs(plan),
+        "verdicts": verdicts(plan),
+        "accounting": Accounting.from_json(read_json(plan.work / "accounting.json")),
+        "quarantine": pd.read_parquet(plan.staging / "quarantine.parquet"),
+        "published": is_published,
+        "has_data_docs": plan.data_docs is not None,
+    }
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
@@ -125,13 +132,19 @@ def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Path
     write_bytes(
         plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
     )
-    final = {**draft, "files": releases.list_files(plan.staging, {str(shard["path"]) for shard in listed})}
+    return finish(plan, draft, run, fetched)
+
+
+def finish(plan: Plan, draft: Mapping[str, Any], run: Mapping[str, Any], fetched: Fetched | None) -> Path:
+    """The manifest over all that the draft's release holds by now, what changed, then the swap."""
+    shard_paths = {str(shard["path"]) for shard in draft["shards"]}
+    final = {**draft, "files": releases.list_files(plan.staging, shard_paths)}
     write_json(plan.staging / "manifest.json", final)
-    tell_changes(plan, run, fetched)
+    _tell_changes(plan, run, fetched)
     return releases.publish(plan.lake, plan.release)
 
 
-def tell_changes(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> None:
+def _tell_changes(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> None:
     """``run.json`` and the page that says what is new beside the latest release, outside every digest."""
     before = _release_before(plan)
     difference = _difference(plan, before) if before else None
