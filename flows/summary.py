@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from flows.console import counts_text, size
@@ -16,6 +15,7 @@ from tasks.release import document_record
 from tasks.release.verify import Verification
 from tasks.schema import Accounting, Dataset, Outcome, Verdict
 from tasks.sources.fetched import Fetched
+from tasks.storage import Location
 
 NAMED = 5
 """Fetched files that are named one by one."""
@@ -178,13 +178,13 @@ def _sample_lines(outcome: Mapping[str, Any], manifest: Mapping[str, Any]) -> It
     yield f"  reused     {outcome['reused']:,} of {outcome['images']:,} converted images, from an earlier run"
 
 
-def _document_lines(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+def _document_lines(folder: Location, manifest: Mapping[str, Any]) -> Iterator[str]:
     for name, count in _document_counts(folder, manifest).items():
         yield f"  {name:<10} {count:,}"
     yield f"  files      {len(manifest['files']):,}, {size(_bytes_of(manifest))} with everything"
 
 
-def _document_counts(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
+def _document_counts(folder: Location, manifest: Mapping[str, Any]) -> dict[str, int]:
     """How many documents, tables and figures a document release has; nothing of another one."""
     if "documents" not in manifest:
         return {}
@@ -237,10 +237,10 @@ def _labels(splits: Mapping[str, Any]) -> str:
     return " · ".join(f"{label} {count:,}" for label, count in totals.items())
 
 
-def _places(folder: Path) -> str:
+def _places(folder: Location) -> str:
     return f"release: {folder}\nreport:  {folder / 'quality' / 'index.html'}"
 
 
-def _release(outcome: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+def _release(outcome: Mapping[str, Any]) -> tuple[Location, dict[str, Any]]:
     folder = Lake(outcome["lake"], outcome["dataset"]).release(outcome["release"])
     return folder, read_json(folder / "manifest.json")

@@ -5,7 +5,6 @@ An archive is never unpacked. A member is named by archive, path and byte offset
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 import zipfile
@@ -14,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import IO, Literal
 
 from pydantic import SecretStr
 
 from tasks import locked_zips, tarballs
 from tasks.progress import Meter
 from tasks.schema import UnusableInput
+from tasks.storage import Listed, Replaced, is_remote, listed, location, look, open_archive, read_bytes
 
 LOOSE = "."
 """Name of the archive that holds the loose files of the raw folders."""
@@ -48,7 +48,9 @@ class Archive:
     """Path of the zip or tar relative to its raw folder, with forward slashes; ``.`` for loose files."""
     kind: Literal["zip", "tar", "folder"]
     paths: tuple[str, ...]
-    """The zip or tar file; or the raw folders."""
+    """The zip or tar file; or the raw folders. Paths, or URLs of object storage."""
+    version: str = field(default="", compare=False)
+    """Of a zip or tar on object storage: what its members are read from must still be this one."""
     seek: str = ""
     """Where the seek points of a tar are kept, see :func:`tasks.tarballs.scan`; empty keeps none."""
     is_lockable: bool = False
@@ -74,20 +76,12 @@ class Member:
     detail: str = ""
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, in the order of its path."""
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(folder, name)
-
-
-def loose_files(archive: Archive) -> Iterator[tuple[str, Path]]:
-    """Member name and path of every file of a folder archive that is no archive itself."""
+def loose_files(archive: Archive) -> Iterator[Listed]:
+    """Every file of a folder archive that is no archive itself, under its member name."""
     for root in archive.paths:
-        for path in walk(Path(root)):
-            if not is_archive_name(path.name):
-                yield path.relative_to(root).as_posix(), path
+        for file in listed(location(root)):
+            if not is_archive_name(file.path.name):
+                yield file
 
 
 def is_archive_name(name: str) -> bool:
@@ -104,8 +98,8 @@ def list_all(archives: Sequence[Archive]) -> list[Member]:
 
 def _tick(archives: Sequence[Archive]) -> tarballs.Tick:
     """Counts bytes of all scans together, in MiB."""
-    unknown = [Path(a.paths[0]) for a in archives if a.kind == "tar" and not tarballs.is_remembered(a.seek)]
-    meter = Meter("index", sum(path.stat().st_size for path in unknown) // 2**20, "MiB")
+    unknown = [location(a.paths[0]) for a in archives if a.kind == "tar" and not tarballs.is_remembered(a.seek)]
+    meter = Meter("index", sum(look(path).size_bytes for path in unknown) // 2**20, "MiB")
     counting = threading.Lock()
     done = 0
 
@@ -132,7 +126,7 @@ def list_members(archive: Archive, tick: tarballs.Tick = lambda size: None) -> l
 
 def _zip_members(archive: Archive) -> list[Member]:
     try:
-        with zipfile.ZipFile(archive.paths[0]) as opened:
+        with open_archive(location(archive.paths[0])) as stream, zipfile.ZipFile(stream) as opened:
             infos = opened.infolist()
     except zipfile.BadZipFile as error:
         raise UnusableInput(f"{archive.paths[0]} is not a readable zip ({error}): fetch it again") from error
@@ -172,7 +166,7 @@ def _tar_members(archive: Archive, tick: tarballs.Tick) -> list[Member]:
 
 
 def scan(archive: Archive, tick: tarballs.Tick = lambda size: None) -> tarballs.Listing:
-    return tarballs.scan(Path(archive.paths[0]), archive.seek, limit_bytes=MEMBER_LIMIT_BYTES, tick=tick)
+    return tarballs.scan(location(archive.paths[0]), archive.seek, limit_bytes=MEMBER_LIMIT_BYTES, tick=tick)
 
 
 def _tar_problem(entry: tarballs.Entry) -> tuple[str, str]:
@@ -189,41 +183,65 @@ def _tar_problem(entry: tarballs.Entry) -> tuple[str, str]:
 
 
 def _folder_members(archive: Archive) -> list[Member]:
-    seen: dict[str, Path] = {}
-    for name, path in loose_files(archive):
-        if name in seen and not seen[name].samefile(path):
-            raise UnusableInput(f"{name} is in two raw folders: {seen[name]} and {path}; give only one of them")
-        seen[name] = path
-    return [Member(archive.name, name, 0, path.stat().st_size, 0) for name, path in seen.items()]
+    seen: dict[str, Listed] = {}
+    for file in loose_files(archive):
+        before = seen.setdefault(file.name, file)
+        if not is_same_file(before, file):
+            raise UnusableInput(
+                f"{file.name} is in two raw folders: {before.path} and {file.path}; give only one of them"
+            )
+    return [Member(archive.name, file.name, 0, file.size_bytes, 0) for file in seen.values()]
+
+
+def is_same_file(first: Listed, second: Listed) -> bool:
+    """Whether two paths lead to one file."""
+    if is_remote(first.path) or is_remote(second.path):
+        return str(first.path) == str(second.path)
+    return first.path.samefile(second.path)
 
 
 @lru_cache(maxsize=2)
-def _opened(
-    path: str, inode: int, size_bytes: int, modified_ns: int
-) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
+def _opened(path: str, version: str) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
     """One open zip per process: parsing the directory of 10,000 members costs 50 ms. A replaced file is another."""
-    opened = zipfile.ZipFile(path)
+    opened = zipfile.ZipFile(open_archive(location(path), version))
     return opened, {info.header_offset: info for info in opened.infolist()}
+
+
+@lru_cache(maxsize=2)
+def _stream(path: str, version: str) -> IO[bytes]:
+    return open_archive(location(path), version)
 
 
 def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> bytes:
     """The bytes of one member; a zip knows its CRC, that of a tar's member is checked where ``crc32`` gives it.
 
-    Raises :class:`MemberRefused` with ``crc-mismatch``, ``unreadable-member`` or ``encrypted-member``.
+    Raises :class:`MemberRefused` with ``crc-mismatch``, ``unreadable-member`` or ``encrypted-member``, and
+    :class:`tasks.storage.Replaced` for an archive on object storage that is another one by now.
     """
     if archive.kind == "folder":
-        return _loose_path(archive, name).read_bytes()
+        return _loose_bytes(archive, name)
+    try:
+        return _read(archive, name, offset, crc32)
+    except OSError as error:
+        if archive.version and look(path := location(archive.paths[0])).version != archive.version:
+            raise Replaced(path) from error
+        raise
+
+
+def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     path = archive.paths[0]
     if archive.kind == "tar":
         try:
-            return tarballs.read(path, archive.seek, name, offset, crc32=crc32, limit_bytes=MEMBER_LIMIT_BYTES)
+            return tarballs.read(
+                path, archive.seek, name, offset, crc32=crc32, limit_bytes=MEMBER_LIMIT_BYTES, version=archive.version
+            )
         except tarballs.Unreadable as error:
             raise MemberRefused(*error.args) from error
-    status = Path(path).stat()
-    opened, infos = _opened(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    version = archive.version or look(location(path)).version
+    opened, infos = _opened(path, version)
     try:
         if locked_zips.is_encrypted(infos[offset]) and archive.password is not None:
-            return locked_zips.read(opened, Path(path), infos[offset], archive.password)
+            return locked_zips.read(opened, _stream(path, version), infos[offset], archive.password)
         with opened.open(infos[offset]) as stream:
             return stream.read()
     except locked_zips.Locked as error:
@@ -235,9 +253,10 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
         raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
 
 
-def _loose_path(archive: Archive, name: str) -> Path:
+def _loose_bytes(archive: Archive, name: str) -> bytes:
     for root in archive.paths:
-        path = Path(root, name)
-        if path.exists():
-            return path
+        try:
+            return read_bytes(location(root) / name)
+        except FileNotFoundError:
+            continue
     raise MemberRefused("unreadable-member", f"{name} has gone from {', '.join(archive.paths)}")

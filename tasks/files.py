@@ -1,19 +1,27 @@
-"""Whole files only: write beside, fsync, rename; read back by hash. Every file of the lake goes through here."""
+"""Whole files only: write beside, fsync, rename; read back by hash. Every file of the lake goes through here.
+
+An object of object storage is whole as it is: it appears with its last byte.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tasks.object_storage import put
 from tasks.schema import UnusableInput
+from tasks.storage import Location, is_remote, open_table, open_whole, read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 TEMPORARY_PREFIX = ".partial-"
 """Names that start so are unfinished: never read, swept away by the next run."""
@@ -34,17 +42,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_file(path: Location) -> str:
+    """SHA-256 (hex) of a file's bytes, all of them read."""
+    with open_whole(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Location, data: bytes) -> None:
     """Make ``path`` a whole file with these bytes, or leave it as it was.
 
     Raises :class:`UnusableInput` when the disk is full.
     """
+    if is_remote(path):
+        put(path, data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with complaining_of_space(path.parent):
         descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
@@ -61,18 +72,50 @@ def write_bytes(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     """:func:`write_bytes` of :func:`readable_json`."""
     write_bytes(path, readable_json(value))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """The plain value in a JSON file."""
-    return json.loads(path.read_bytes())
+    return json.loads(read_bytes(path))
 
 
-def sync_folder(folder: Path) -> None:
+def read_table(path: Location, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, or some columns of it."""
+    import pyarrow.parquet as pq
+
+    with open_table(path) as stream:
+        return pq.read_table(stream, columns=None if columns is None else list(columns))
+
+
+def read_frame(path: Location, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The same, for pandas."""
+    import pandas as pd
+
+    with open_table(path) as stream:
+        return pd.read_parquet(stream, columns=None if columns is None else list(columns))
+
+
+def read_schema(path: Location) -> pa.Schema:
+    """The schema of a Parquet file, with what its writer has noted there."""
+    import pyarrow.parquet as pq
+
+    with open_table(path) as stream:
+        return pq.read_schema(stream)
+
+
+def make_folder(folder: Location) -> None:
+    """A folder, where there is such a thing: object storage has none."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(folder: Location) -> None:
     """Make renames within a folder survive a power cut."""
+    if is_remote(folder):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -80,8 +123,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
+def sweep(folder: Location) -> int:
     """Remove what a killed run left half-written below ``folder``; returns how many files."""
+    if is_remote(folder):
+        return 0  # an object is whole
     leftovers = [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
     for path in leftovers:
         path.unlink(missing_ok=True)
@@ -89,7 +134,7 @@ def sweep(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def complaining_of_space(folder: Path) -> Iterator[None]:
+def complaining_of_space(folder: Location) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into one clear error that names the place."""
     try:
         yield
@@ -100,32 +145,3 @@ def complaining_of_space(folder: Path) -> Iterator[None]:
                 f"finished chunks are kept"
             ) from error
         raise
-
-
-@contextlib.contextmanager
-def lock(path: Path, *, purpose: str) -> Iterator[None]:
-    """Hold an exclusive lock for as long as the block runs; the kernel lets go of it if the process dies.
-
-    Raises :class:`UnusableInput` at once when another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise UnusableInput(f"{purpose} is already running ({holder}): wait for it, or stop it") from error
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}")
-        stream.flush()
-        yield
-
-
-@contextlib.contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock for as long as the block runs; wait while another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.files import read_json
 from tasks.schema import DataRefused, ScanmillError
+from tasks.storage import Location, insist_on_reachable, is_remote, location
 
 STAGING_PREFIX = ".staging-"
 WORK = ".work"
@@ -22,48 +22,56 @@ class Lake:
     dataset: str
 
     @property
-    def home(self) -> Path:
+    def home(self) -> Location:
         """``<lake>/<dataset>``; a leading ``~`` is the user's home."""
-        return Path(self.root, self.dataset).expanduser()
+        return location(self.root) / self.dataset
 
     @property
-    def raw(self) -> Path:
+    def raw(self) -> Location:
         """What was fetched from a remote source, with its record."""
         return self.home / "raw"
 
     @property
-    def chunks(self) -> Path:
+    def chunks(self) -> Location:
         """The conversion cache."""
         return self.home / "chunks"
 
     @property
-    def hashes(self) -> Path:
+    def hashes(self) -> Location:
         """What is remembered of raw files, beside the chunks and as safe to delete."""
         return self.chunks / "raw-hashes.json"
 
     @property
-    def latest(self) -> Path:
+    def latest(self) -> Location:
         """The pointer to the newest release."""
         return self.home / "latest.json"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Location:
         """Held while a release is being made."""
         return self.home / ".lock"
 
-    def release(self, release: str) -> Path:
+    def release(self, release: str) -> Location:
         """A published release."""
         return self.home / "releases" / release
 
-    def staging(self, release: str) -> Path:
-        """A release in the making; the dot keeps it out of listings."""
+    def staging(self, release: str) -> Location:
+        """A release in the making; the dot keeps it out of listings.
+
+        Object storage has no rename: there the files are written where they stay, and are a release only with the
+        manifest, which is written last.
+        """
+        if is_remote(self.home):
+            return self.release(release)
         return self.home / "releases" / f"{STAGING_PREFIX}{release}"
 
-    def work(self, release: str) -> Path:
-        """Tables between stages."""
+    def work(self, release: str) -> Location:
+        """Tables between stages; on object storage never among what may become a release."""
+        if is_remote(self.home):
+            return self.home / WORK / release
         return self.staging(release) / WORK
 
-    def refused(self, release: str) -> Path:
+    def refused(self, release: str) -> Location:
         """The report and quarantine of a release that a gate refused; holds no shards."""
         return self.home / "refused" / release
 
@@ -83,7 +91,8 @@ def locate(reference: str) -> tuple[Lake, str | None]:
     Raises :class:`ScanmillError` when there is no such place.
     """
     place, _, release = reference.partition("@")
-    home = Path(place.rstrip("/") or "/")
+    home = location(place.rstrip("/") or "/")
+    insist_on_reachable(home)
     if not home.is_dir():
         raise ScanmillError(f"{home} does not exist; expected LAKE/DATASET[@RELEASE], such as lake/nih-chest-xray")
     if not ((home / "releases").is_dir() or (home / "refused").is_dir()):

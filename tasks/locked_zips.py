@@ -6,19 +6,26 @@ is left for members that cannot be streamed: stored ones whose size stands behin
 
 from __future__ import annotations
 
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from typing import IO
 
 from pydantic import SecretStr
 from stream_unzip import NotStreamUnzippable, PasswordError, UnzipError, stream_unzip
+
+from tasks.storage import Location, open_archive
 
 ENCRYPTED = 0x1
 """General purpose flag of an encrypted entry (APPNOTE 4.4.4)."""
 PIECE_BYTES = 256 * 1024
 TRIED = 3
 """Members that a password is tried on: the traditional cipher takes one wrong password in 256 for right at first."""
+
+
+_reading = threading.Lock()
+"""A position in an open file is one thread's at a time."""
 
 
 class Locked(Exception):
@@ -30,15 +37,16 @@ def is_encrypted(info: zipfile.ZipInfo) -> bool:
     return bool(info.flag_bits & ENCRYPTED)
 
 
-def read(opened: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, password: SecretStr) -> bytes:
-    """The bytes of one encrypted member, CRC or authentication code checked.
+def read(opened: zipfile.ZipFile, stream: IO[bytes], info: zipfile.ZipInfo, password: SecretStr) -> bytes:
+    """The bytes of one encrypted member, CRC or authentication code checked; ``stream`` is its file, opened once more.
 
     Raises :class:`Locked` for a wrong password, :class:`zipfile.BadZipFile` for damaged bytes.
     """
     secret = password.get_secret_value().encode()
     try:
-        _, _, pieces = next(stream_unzip(_from(path, info.header_offset), password=secret))
-        return b"".join(pieces)
+        with _reading:
+            _, _, pieces = next(stream_unzip(_from(stream, info.header_offset), password=secret))
+            return b"".join(pieces)
     except NotStreamUnzippable:
         return _read_stored(opened, info, secret)
     except PasswordError as error:
@@ -47,11 +55,10 @@ def read(opened: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, password: S
         raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
 
 
-def _from(path: Path, offset: int) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        while piece := stream.read(PIECE_BYTES):
-            yield piece
+def _from(stream: IO[bytes], offset: int) -> Iterator[bytes]:
+    stream.seek(offset)
+    while piece := stream.read(PIECE_BYTES):
+        yield piece
 
 
 def _read_stored(opened: zipfile.ZipFile, info: zipfile.ZipInfo, secret: bytes) -> bytes:
@@ -61,20 +68,20 @@ def _read_stored(opened: zipfile.ZipFile, info: zipfile.ZipInfo, secret: bytes) 
         raise Locked("the password does not open it") from error
 
 
-def opens(path: Path, password: SecretStr) -> bool:
+def opens(path: Location, password: SecretStr) -> bool:
     """Whether the password opens the zip: it is tried on its smallest encrypted members."""
-    with zipfile.ZipFile(path) as opened:
+    with open_archive(path) as stream, open_archive(path) as again, zipfile.ZipFile(stream) as opened:
         locked = [info for info in opened.infolist() if is_encrypted(info) and not info.is_dir()]
         for info in sorted(locked, key=lambda info: info.file_size)[:TRIED]:
             try:
-                read(opened, path, info, password)
+                read(opened, again, info, password)
             except (Locked, zipfile.BadZipFile, zlib.error, EOFError):
                 continue
             return True
         return not locked
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: Location) -> bool:
     """Whether any member of the zip is encrypted."""
-    with zipfile.ZipFile(path) as opened:
+    with open_archive(path) as stream, zipfile.ZipFile(stream) as opened:
         return any(is_encrypted(info) for info in opened.infolist())

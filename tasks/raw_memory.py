@@ -7,11 +7,12 @@ import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from tasks import tarballs
 from tasks.archives import Archive, loose_files, scan
 from tasks.files import digest, read_json, sha256_file, write_json
+from tasks.object_storage import stored_sha256
+from tasks.storage import Listed, Location, is_remote, location, look, open_archive
 
 
 class HashMemory:
@@ -20,38 +21,46 @@ class HashMemory:
     The file it keeps is a cache: deleting it costs one reading of the raw release.
     """
 
-    def __init__(self, path: Path | None, *, is_trusted: bool = True) -> None:
+    def __init__(self, path: Location | None, *, is_trusted: bool = True) -> None:
         """``path`` None remembers nothing; ``is_trusted`` False hashes everything anew."""
         self._path = path
         self._known: dict[str, str] = {}
         if path is not None and path.exists() and is_trusted:
             self._known = read_json(path)
         self._used: dict[str, str] = {}
+        self._sha256 = _stored_or_read if is_trusted else sha256_file
 
-    def hash_all(self, paths: Iterable[Path]) -> dict[Path, str]:
-        """SHA-256 (hex) of every file; reads only those not remembered, several at once."""
-        keys = {path: _fingerprint(path) for path in paths}
-        unknown = [path for path, key in keys.items() if key not in self._known]
+    def hash_all(self, files: Iterable[Listed]) -> list[str]:
+        """SHA-256 (hex) of every file, in their order; reads only those not remembered, several at once."""
+        keys = [(_fingerprint(file), file.path) for file in files]
+        unknown = {key: path for key, path in keys if key not in self._known}
         with ThreadPoolExecutor(max_workers=4) as pool:
-            fresh = dict(zip(unknown, pool.map(sha256_file, unknown), strict=True))
-        hashes = {path: fresh.get(path) or self._known[key] for path, key in keys.items()}
-        self._used |= {keys[path]: value for path, value in hashes.items()}
+            fresh = dict(zip(unknown, pool.map(self._sha256, unknown.values()), strict=True))
+        hashes = [fresh.get(key) or self._known[key] for key, _ in keys]
+        self._used |= dict(zip((key for key, _ in keys), hashes, strict=True))
         if fresh and self._path is not None:
             write_json(self._path, self._known | self._used)
         return hashes
 
 
-def _fingerprint(path: Path) -> str:
-    status = path.stat()
-    parts = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+def _stored_or_read(path: Location) -> str:
+    """Object storage may have taken the hash itself, when the object came."""
+    return (stored_sha256(path) if is_remote(path) else None) or sha256_file(path)
+
+
+def _fingerprint(file: Listed) -> str:
+    path = file.path
+    if is_remote(path):  # the version is one of the bytes
+        return digest([str(path), file.size_bytes, file.version])
+    parts = [str(path.resolve()), file.size_bytes, path.stat().st_mtime_ns]
     if path.suffix.lower() == ".zip":
         parts.append(_directory_digest(path))
     return digest(parts)
 
 
-def _directory_digest(path: Path) -> str:
+def _directory_digest(path: Location) -> str:
     """Digest of a zip's central directory: names, sizes, checksums and offsets, without reading the members."""
-    with zipfile.ZipFile(path) as opened:
+    with open_archive(path) as stream, zipfile.ZipFile(stream) as opened:
         lines = [f"{i.filename}\0{i.CRC}\0{i.file_size}\0{i.header_offset}" for i in opened.infolist()]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -63,20 +72,18 @@ def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, s
     one by one, and the SHA-256 of each file by member name.
     """
     if archive.kind == "zip":
-        path = Path(archive.paths[0])
-        return memory.hash_all([path])[path], {}
+        return memory.hash_all([look(location(archive.paths[0]))])[0], {}
     if archive.kind == "tar":
         return scan(archive).sha256, {}
-    files = dict(loose_files(archive))
-    hashes = memory.hash_all(files.values())
-    return "", {name: hashes[path] for name, path in files.items()}
+    files = list(loose_files(archive))
+    return "", dict(zip((file.name for file in files), memory.hash_all(files), strict=True))
 
 
-def remembering(archive: Archive, folder: Path, *, is_trusted: bool) -> Archive:
+def remembering(archive: Archive, folder: Location, *, is_trusted: bool) -> Archive:
     """The archive, a tar with the place in ``folder`` where what a scan finds is kept; not trusted, it is forgotten."""
     if archive.kind != "tar":
         return archive
-    seek = str(folder / f"{_fingerprint(Path(archive.paths[0]))}.seek")
+    seek = str(folder / f"{_fingerprint(look(location(archive.paths[0])))}.seek")
     if not is_trusted:
         tarballs.forget(seek)
     return replace(archive, seek=seek)

@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,7 +24,9 @@ from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
 from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
+from tasks.object_storage import stored_sha256
 from tasks.schema import FORMAT_VERSION, AccountingError, Store, UnusableInput
+from tasks.storage import Location, copy_here, is_remote, location, open_table, size_of
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
@@ -97,7 +96,7 @@ def in_reading_order(samples: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataF
     return keyed.sort_values(["_split", "archive", "sample_id"], ignore_index=True).drop(columns="_split")
 
 
-def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
+def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Location) -> None:
     """The plan: one row group per shard, so that a worker reads its own rows only."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema) as writer:
@@ -121,18 +120,19 @@ def assemble_shard(
 
     ``earlier`` is a JSON file of shards in published releases by content digest; an equal one comes in by hard link.
     """
-    marker = Path(markers, f"{shard.split}-{shard.number:06d}.json")
-    if marker.exists() and _is_whole(read_json(marker), Path(staging)):
+    marker = location(markers) / f"{shard.split}-{shard.number:06d}.json"
+    target = location(staging)
+    if marker.exists() and _is_whole(read_json(marker), target):
         return
-    rows = pq.ParquetFile(plan).read_row_group(shard.position)
+    with open_table(location(plan)) as stream:
+        rows = pq.ParquetFile(stream).read_row_group(shard.position)
     content = content_digest(rows, shard.extension)
-    linked = _link(shard, read_json(Path(earlier)).get(content, {}), Path(staging), stores)
+    linked = _link(shard, read_json(location(earlier)).get(content, {}), target, stores)
     missing = [store for store in stores if store not in linked]
-    images = read_images(rows, Path(chunks), archives) if missing else []
-    masks = read_masks(rows, Path(chunks)) if missing and has_masks(rows) else []
-    written = {**linked, **_write(shard, rows, images, masks, Path(staging), missing)}
-    files = 3 if has_masks(rows) else 2
-    tar_offsets = _offsets(Path(staging, shard.path("webdataset")), files) if "webdataset" in stores else []
+    images = read_images(rows, location(chunks), archives) if missing else []
+    masks = read_masks(rows, location(chunks)) if missing and has_masks(rows) else []
+    written = {**linked, **_write(shard, rows, images, masks, target, missing)}
+    tar_offsets = _offsets(rows, shard.extension) if "webdataset" in stores else []
     write_json(
         marker,
         {
@@ -162,30 +162,31 @@ def content_digest(rows: pa.Table, extension: str) -> str:
     return content.hexdigest()
 
 
-def _is_whole(marker: dict[str, Any], staging: Path) -> bool:
-    places = [(staging / entry["path"], entry["bytes"]) for entry in marker["stores"].values()]
-    return all(path.is_file() and path.stat().st_size == size for path, size in places)
+def _is_whole(marker: dict[str, Any], staging: Location) -> bool:
+    return all(size_of(staging / entry["path"]) == entry["bytes"] for entry in marker["stores"].values())
 
 
-def _link(shard: Shard, found: dict[str, Any], staging: Path, stores: tuple[Store, ...]) -> dict[str, Any]:
+def _link(shard: Shard, found: dict[str, Any], staging: Location, stores: tuple[Store, ...]) -> dict[str, Any]:
     """Bring in what an earlier release has, unless its bytes are no longer what its manifest says."""
     linked: dict[str, Any] = {}
     for store in stores:
         source = found.get(store)
-        if source and Path(source["file"]).is_file() and sha256_file(Path(source["file"])) == source["sha256"]:
-            target = staging / shard.path(store)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                os.link(source["file"], target)
-            except OSError:  # another file system, or one without hard links
-                shutil.copyfile(source["file"], target)
+        if source and _is_unchanged(location(source["file"]), source["sha256"]):
+            copy_here(location(source["file"]), staging / shard.path(store))
             linked[store] = {"path": shard.path(store), "bytes": source["bytes"], "sha256": source["sha256"]}
     return linked
 
 
+def _is_unchanged(path: Location, sha256: str) -> bool:
+    """Object storage is asked for the hash that it took itself; what is on a disk is read."""
+    try:
+        return ((stored_sha256(path) if is_remote(path) else None) or sha256_file(path)) == sha256
+    except FileNotFoundError:
+        return False
+
+
 def _write(
-    shard: Shard, rows: pa.Table, images: list[bytes], masks: list[bytes], staging: Path, stores: list[Store]
+    shard: Shard, rows: pa.Table, images: list[bytes], masks: list[bytes], staging: Location, stores: list[Store]
 ) -> dict[str, Any]:
     plain = rows.drop_columns(list(PLACES))
     encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
@@ -198,7 +199,7 @@ def _write(
     return written
 
 
-def read_images(rows: pa.Table, chunks: Path, archives: Sequence[Archive]) -> list[bytes]:
+def read_images(rows: pa.Table, chunks: Location, archives: Sequence[Archive]) -> list[bytes]:
     """Encoded images in the order of the rows, each checked against the hash that conversion took.
 
     Those that are stored as they were published come from their archives. Raises :class:`tasks.schema.UnusableInput`
@@ -210,7 +211,7 @@ def read_images(rows: pa.Table, chunks: Path, archives: Sequence[Archive]) -> li
     return [originals[position] if image is None else image for position, image in enumerate(images)]
 
 
-def read_masks(rows: pa.Table, chunks: Path) -> list[bytes]:
+def read_masks(rows: pa.Table, chunks: Location) -> list[bytes]:
     """Encoded masks in the order of the rows, checked like the images; they are never left in raw."""
     masks = [mask for mask in _waiting(rows, chunks, "mask") if mask is not None]
     if len(masks) != rows.num_rows:
@@ -218,7 +219,7 @@ def read_masks(rows: pa.Table, chunks: Path) -> list[bytes]:
     return masks
 
 
-def _waiting(rows: pa.Table, chunks: Path, column: str) -> list[bytes | None]:
+def _waiting(rows: pa.Table, chunks: Location, column: str) -> list[bytes | None]:
     """What chunks hold for these rows in ``image`` or ``mask``, each file checked against its hash."""
     places = rows.select(["chunk", "chunk_row", f"{column}_sha256"]).to_pylist()
     wanted: dict[str, list[int]] = {}
@@ -259,9 +260,13 @@ def _changed(place: Mapping[str, Any], how: str) -> str:
     )
 
 
-def _chunk_files(path: Path, rows: list[int], name: str) -> dict[int, bytes | None]:
+def _chunk_files(path: Location, rows: list[int], name: str) -> dict[int, bytes | None]:
     """Row number to the file in that column (None: stored as published), reading only row groups that are needed."""
-    opened = pq.ParquetFile(path)
+    with open_table(path) as stream:
+        return _rows_of(pq.ParquetFile(stream), rows, name)
+
+
+def _rows_of(opened: pq.ParquetFile, rows: list[int], name: str) -> dict[int, bytes | None]:
     found: dict[int, bytes | None] = {}
     start = 0
     needed = set(rows)
@@ -296,10 +301,27 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(entry, io.BytesIO(data))
 
 
-def _offsets(tar: Path, files: int) -> list[int]:
-    """Byte offset of each image in a shard; every sample has so many files, the image first."""
-    with tarfile.open(tar, mode="r:") as opened:
-        return [member.offset_data for member in opened.getmembers()[::files]]
+def _offsets(rows: pa.Table, extension: str) -> list[int]:
+    """Byte offset of each image in the tar of :func:`tar_bytes`, from the sizes of what it holds."""
+    offsets = []
+    position = 0
+    for row in rows.drop_columns(list(PLACES)).to_pylist():
+        name = row["sample_id"]
+        sizes = {extension: row["image_bytes"], "json": len(canonical_json(row))}
+        if "mask_bytes" in row:
+            sizes = {extension: sizes[extension], MASK_EXTENSION: row["mask_bytes"], "json": sizes["json"]}
+        offsets.append(position + _header_bytes(f"{name}.{extension}", row["image_bytes"]))
+        for ending, size in sizes.items():
+            padded = -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            position += _header_bytes(f"{name}.{ending}", size) + padded
+    return offsets
+
+
+def _header_bytes(name: str, size: int) -> int:
+    """More than one block for a long name."""
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    return len(entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
 def parquet_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
@@ -342,7 +364,7 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
     return [written.column(i).path for i in range(len(written))]
 
 
-def placements(markers: Path, shards: list[Shard]) -> pd.DataFrame:
+def placements(markers: Location, shards: list[Shard]) -> pd.DataFrame:
     """``shard row tar_offset`` of every sample, in reading order."""
     parts = []
     for shard in shards:
@@ -353,7 +375,7 @@ def placements(markers: Path, shards: list[Shard]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def describe(markers: Path, shards: list[Shard]) -> list[dict[str, Any]]:
+def describe(markers: Location, shards: list[Shard]) -> list[dict[str, Any]]:
     """Manifest entries of all shards: path, store, split, bytes, sha256, samples, content."""
     entries = []
     for shard in shards:
@@ -364,7 +386,7 @@ def describe(markers: Path, shards: list[Shard]) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: str(entry["path"]))
 
 
-def earlier_shards(manifests: list[tuple[Path, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def earlier_shards(manifests: list[tuple[Location, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Content digest to store to file, bytes and sha256, over (release folder, manifest) of published releases."""
     found: dict[str, dict[str, Any]] = {}
     for folder, manifest in manifests:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from tasks.samples import escape_key
 from tasks.schema import Dataset, UnusableInput
+from tasks.storage import Location
 from tasks.tables import quoted
 
 KEYS = ("sample_id", "image", "patient_id", "group_id")
@@ -20,7 +20,7 @@ UNLISTED = ""
 """Split of what the file does not name: the gate refuses it, with reason ``no-split``."""
 
 
-def split_file_input(path: Path) -> dict[str, Any]:
+def split_file_input(path: Location) -> dict[str, Any]:
     """The file as an input of the release: name, bytes and sha256.
 
     Raises :class:`UnusableInput` when it cannot be read.
@@ -29,7 +29,7 @@ def split_file_input(path: Path) -> dict[str, Any]:
     return {"name": f"splits: {path.name}", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def splits_of(path: Path, rows: pd.DataFrame, dataset: Dataset) -> pd.Series:
+def splits_of(path: Location, rows: pd.DataFrame, dataset: Dataset) -> pd.Series:
     """Split of every row of :class:`tasks.schema.Parsed` as the file has it; empty for what it does not name.
 
     The file is CSV, or Parquet such as ``samples.parquet`` of an earlier release, with a column ``split`` and one of
@@ -55,14 +55,14 @@ def splits_of(path: Path, rows: pd.DataFrame, dataset: Dataset) -> pd.Series:
     return splits.fillna(UNLISTED).astype(object)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Location) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise UnusableInput(f"the split file {path} cannot be read: {error.strerror}") from error
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Location) -> pd.DataFrame:
     data = io.BytesIO(_read(path))
     try:
         if path.suffix.lower() == ".parquet":

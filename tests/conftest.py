@@ -128,4 +128,4 @@ def release(dataset_name: str, lakes: Callable[[str], Path]) -> Path:
     from tasks.lake import Lake, latest_release
 
     lake = Lake(str(lakes(dataset_name)), dataset_name)
-    return lake.release(latest_release(lake))
+    return Path(str(lake.release(latest_release(lake))))

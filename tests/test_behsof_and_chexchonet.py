@@ -26,7 +26,7 @@ FOLDER = re.compile(r"(?:TAL|BEH)\d{5}")
 
 def published(lake: Path, dataset: str) -> Path:
     place = Lake(str(lake), dataset)
-    return place.release(latest_release(place))
+    return lake / dataset / "releases" / latest_release(place)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def release(lake: Path) -> Path:
 def release_in(lake: Path) -> Path:
     place = Lake(str(lake), OVF)
     (name,) = place.published()
-    return place.release(name)
+    return lake / OVF / "releases" / name
 
 
 def verified(lake: Path) -> Verification:

@@ -26,7 +26,6 @@ from tasks.archives import Archive, Member, MemberRefused, list_members, read_me
 from tasks.chunks import plan_chunks
 from tasks.datasets import find
 from tasks.files import read_json, sha256_file
-from tasks.lake import Lake
 from tasks.raw_memory import remembering
 from tasks.samples import index_members
 from tasks.schema import ImageRules, Transform, UnusableInput
@@ -111,7 +110,7 @@ def zipped(tmp_path_factory: pytest.TempPathFactory, prepare: Prepare) -> Path:
 
 def published(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:
     """Folder of the release made of a raw folder."""
-    return Lake(str(lake), NIH).release(str(prepare(NIH, raw, lake, **parameters)["release"]))
+    return lake / NIH / "releases" / str(prepare(NIH, raw, lake, **parameters)["release"])
 
 
 def samples_of(release: Path) -> pd.DataFrame:

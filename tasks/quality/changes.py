@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tasks.files import write_bytes, write_json
@@ -16,6 +15,7 @@ from tasks.quality.page import environment
 from tasks.release.diff import CHANGES, Difference
 from tasks.schema import Dataset
 from tasks.sources.fetched import Fetched
+from tasks.storage import Location
 
 PAGE = "changes.html"
 NAMED = 40
@@ -31,7 +31,7 @@ class Names:
 
 
 def build(
-    folder: Path,
+    folder: Location,
     dataset: Dataset,
     release: str,
     fetched: Fetched | None,
@@ -61,7 +61,7 @@ def build(
     write_bytes(folder / PAGE, html.encode("utf-8", "backslashreplace"))
 
 
-def record(folder: Path, run: Mapping[str, Any], fetched: Fetched | None, before: str | None) -> None:
+def record(folder: Location, run: Mapping[str, Any], fetched: Fetched | None, before: str | None) -> None:
     """``run.json``: when, how fast, what was reused, what was fetched, and after which release."""
     write_json(folder / "run.json", {**run, "fetched": fetched and asdict(fetched), "after": before})
 

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from tasks.files import write_bytes
 from tasks.quality import page, statistics, wording
 from tasks.quality.facts import DocumentFacts, Read
+from tasks.storage import Location
 
 GATES = (("documents", "Documents gate"),)
 ROWS = 50
@@ -44,7 +44,7 @@ class FigurePreview:
     reason: str = ""
 
 
-def build(facts: DocumentFacts, folder: Path, *, read: Read) -> None:
+def build(facts: DocumentFacts, folder: Location, *, read: Read) -> None:
     """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``."""
     shows_rows = not facts.dataset.is_restricted
     refusals = statistics.describe_quarantine(facts.quarantine, examples=page.EXAMPLES if shows_rows else 0)

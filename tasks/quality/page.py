@@ -21,6 +21,7 @@ from tasks.quality.box_sheet import BoxSheet
 from tasks.quality.contact_sheet import Tile
 from tasks.quality.facts import Images, Refused, ReleaseFacts, ReportFacts
 from tasks.schema import Outcome
+from tasks.storage import Location
 
 __all__ = ["ReportFacts", "build"]
 
@@ -37,7 +38,9 @@ GATE_NOTES: Mapping[str, str] = {
 }
 
 
-def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused, masks: Images | None = None) -> None:
+def build(
+    facts: ReportFacts, folder: Location, *, images: Images, refused: Refused, masks: Images | None = None
+) -> None:
     """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``.
 
     ``masks`` gives those of a dataset that has masks.
@@ -53,7 +56,6 @@ def build(facts: ReportFacts, folder: Path, *, images: Images, refused: Refused,
         refused=contact_sheet.of_quarantine(facts.quarantine, refused) if shows_rows else (),
         boxed=box_sheet.of_boxes(facts.dataset, facts.samples, images) if shows_rows else None,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "report.json", as_json(facts, described, refusals))
     # A member name can hold half a surrogate pair, which UTF-8 cannot: it is shown as its escape.
     write_bytes(folder / "index.html", html.encode("utf-8", "backslashreplace"))

@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.files import read_json
+from tasks.files import read_json, read_table
 from tasks.lake import Lake
 from tasks.schema import FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
+from tasks.storage import Location, open_table
 
 Kind = Literal[
     "moved",
@@ -144,7 +144,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Release:
-    folder: Path
+    folder: Location
     manifest: Mapping[str, Any]
     samples: pq.ParquetFile
     quarantine: pa.Table
@@ -155,14 +155,20 @@ class _Release:
             return self.samples.read(columns=[name])[name].combine_chunks()
 
 
-def compare(before: tuple[Lake, str], after: tuple[Lake, str], folder: Path | None = None) -> Difference:
+def compare(before: tuple[Lake, str], after: tuple[Lake, str]) -> Difference:
     """Compare two releases, each given by its lake and its id; the lakes may be different ones.
-
-    ``folder`` is where the later one lies, if it is not published yet.
 
     Raises :class:`ScanmillError` for releases of different datasets, :class:`UnusableInput` for a damaged one.
     """
-    old, new = _open(*before), _open(*after, folder)
+    return _compared(_published(*before), _published(*after))
+
+
+def compare_staged(before: tuple[Lake, str], folder: Location, manifest: Mapping[str, Any]) -> Difference:
+    """The same of a release and one in the making, which has a folder and will have this manifest."""
+    return _compared(_published(*before), _open(folder, manifest))
+
+
+def _compared(old: _Release, new: _Release) -> Difference:
     if old.manifest["dataset"] != new.manifest["dataset"]:
         raise ScanmillError(
             f"{old.folder} is of {old.manifest['dataset']}, {new.folder} of {new.manifest['dataset']}: "
@@ -200,14 +206,14 @@ def compare(before: tuple[Lake, str], after: tuple[Lake, str], folder: Path | No
 
 
 @contextmanager
-def _naming_damage(folder: Path, name: str) -> Iterator[None]:
+def _naming_damage(folder: Location, name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, name, str(error) or type(error).__name__) from error
 
 
-def _damaged(folder: Path, name: str, problem: str) -> UnusableInput:
+def _damaged(folder: Location, name: str, problem: str) -> UnusableInput:
     home = folder.parent.parent
     return UnusableInput(
         f"{folder / name} cannot be read: {problem}; `scanmill verify {home}@{folder.name}` says what else is damaged, "
@@ -215,9 +221,8 @@ def _damaged(folder: Path, name: str, problem: str) -> UnusableInput:
     )
 
 
-def _open(lake: Lake, release: str, folder: Path | None = None) -> _Release:
-    """A release with what is needed of its manifest checked."""
-    folder = folder or lake.release(release)
+def _published(lake: Lake, release: str) -> _Release:
+    folder = lake.release(release)
     if not (folder / "manifest.json").is_file():
         was_refused = "; a gate refused it" if lake.refused(release).is_dir() else ""
         published = ", ".join(lake.published()) or "none"
@@ -225,7 +230,12 @@ def _open(lake: Lake, release: str, folder: Path | None = None) -> _Release:
             f"{lake.home} has no release {release} (no {folder / 'manifest.json'}){was_refused}; published: {published}"
         )
     with _naming_damage(folder, "manifest.json"):
-        manifest = dict(read_json(folder / "manifest.json"))
+        return _open(folder, dict(read_json(folder / "manifest.json")))
+
+
+def _open(folder: Location, manifest: Mapping[str, Any]) -> _Release:
+    """A release with what is needed of its manifest checked."""
+    with _naming_damage(folder, "manifest.json"):
         if manifest["format_version"] != FORMAT_VERSION:
             raise UnusableInput(
                 f"{folder / 'manifest.json'} has format version {manifest['format_version']}, "
@@ -240,9 +250,9 @@ def _open(lake: Lake, release: str, folder: Path | None = None) -> _Release:
         _inputs(manifest["inputs"], manifest["inputs"])
         _shards(manifest["shards"], manifest["shards"])
     with _naming_damage(folder, "samples.parquet"):
-        samples = pq.ParquetFile(folder / "samples.parquet")
+        samples = pq.ParquetFile(open_table(folder / "samples.parquet"))
     with _naming_damage(folder, "quarantine.parquet"):
-        quarantine = pq.read_table(folder / "quarantine.parquet", columns=["sample_id", "reason"])
+        quarantine = read_table(folder / "quarantine.parquet", columns=["sample_id", "reason"])
         quarantine = quarantine.select(["sample_id", "reason"])
     return _Release(folder, manifest, samples, quarantine)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.files import read_json
+from tasks.storage import Location, open_table
 
 NAME = "documents.json"
 FOLDER = "documents"
@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 """What is said of one document."""
 
 
-def read(folder: Path) -> list[Record]:
+def read(folder: Location) -> list[Record]:
     """The documents of a release, in the order of archive and member."""
     return list(read_json(folder / NAME)["documents"])
 
@@ -40,7 +40,7 @@ def table_name(document: Record, table: Mapping[str, Any]) -> str:
     return f"{document['folder'].rpartition('/')[2]}-table-{table['number']:02d}"
 
 
-def problems(folder: Path, manifest: Mapping[str, Any], damaged: AbstractSet[str]) -> Iterator[str]:
+def problems(folder: Location, manifest: Mapping[str, Any], damaged: AbstractSet[str]) -> Iterator[str]:
     """What is wrong between ``documents.json``, the manifest, and the tables that are not known to be ``damaged``."""
     documents = read(folder)
     written = manifest["accounting"]["written"]
@@ -60,16 +60,17 @@ def _paths(documents: Sequence[Record]) -> list[str]:
     return [*(document["text"] for document in documents), *(part["path"] for part in parts)]
 
 
-def _table_problems(folder: Path, table: Mapping[str, Any]) -> Iterator[str]:
+def _table_problems(folder: Location, table: Mapping[str, Any]) -> Iterator[str]:
     try:
-        stored = pq.ParquetFile(folder / table["path"])
+        with open_table(folder / table["path"]) as stream:
+            stored = pq.read_metadata(stream)
     except (OSError, pa.ArrowException) as error:
         yield f"{table['path']}: cannot be read ({error})"
         return
-    schema = stored.schema_arrow
+    schema = stored.schema.to_arrow_schema()
     known = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
     for name in ("number", "caption", "heading", "position"):
         if known.get(name) != str(table[name]):
             yield f"{table['path']}: its {name} is {known.get(name)!r}, {NAME} has {str(table[name])!r}"
-    if (stored.metadata.num_rows, schema.names) != (table["rows"], table["columns"]):
+    if (stored.num_rows, schema.names) != (table["rows"], table["columns"]):
         yield f"{table['path']}: its rows or columns are not those that {NAME} has"

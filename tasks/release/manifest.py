@@ -12,16 +12,23 @@ from typing import Any
 import pandas as pd
 
 from tasks.code_version import DOCUMENT_PACKAGES, PACKAGES, library_versions, release_version, scanmill_version
-from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes
+from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
 from tasks.lake import WORK, Lake
 from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Verdict
+from tasks.storage import Location, is_remote, listed, read_bytes, remove_tree
 
 RELEASE_DIGITS = 16
+VOLATILE = (
+    "quality/run.json",
+    "quality/changes.html",
+    "quality/dask-convert.html",
+    "quality/dask-assemble.html",
+)
 
 
 def is_volatile(name: str) -> bool:
     """Whether a file of a release tells when, how or after which other it was made; no digest covers such."""
-    return name in ("quality/run.json", "quality/changes.html") or name.startswith("quality/data_docs/")
+    return name in VOLATILE or name.startswith("quality/data_docs/")
 
 
 def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> str:
@@ -42,7 +49,7 @@ def identity(dataset: Dataset, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def manifest(
-    staging: Path,
+    staging: Location,
     release: str,
     about: Mapping[str, Any],
     inputs: Sequence[Mapping[str, Any]],
@@ -86,38 +93,47 @@ def _label_counts(values: pd.Series) -> dict[str, int]:
     return {**counts, "unknown": len(values) - sum(counts.values())}
 
 
-def list_files(staging: Path, shards: set[str]) -> list[dict[str, Any]]:
+def list_files(staging: Location, shards: set[str]) -> list[dict[str, Any]]:
     """Path, bytes and sha256 of every other file of a release, volatile ones and the manifest left out."""
     found = []
-    for path in sorted(p for p in staging.rglob("*") if p.is_file()):
-        name = path.relative_to(staging).as_posix()
+    for file in sorted(listed(staging), key=lambda file: file.name):
+        name = file.name
         if name in shards or name == "manifest.json" or name.startswith(WORK + "/") or is_volatile(name):
             continue
-        found.append({"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)})
+        found.append({"path": name, "bytes": file.size_bytes, "sha256": sha256_file(file.path)})
     return found
 
 
-def publish(lake: Lake, release: str) -> Path:
-    """Move the staged release, manifest and all, to its name, then swap the pointer. Returns the release folder."""
-    staging = lake.staging(release)
-    shutil.rmtree(lake.work(release), ignore_errors=True)
-    target = lake.release(release)
+def publish(lake: Lake, release: str, content: Mapping[str, Any]) -> Location:
+    """Make the staged release one, with its manifest, then swap the pointer. Returns the release folder."""
+    staging, target = lake.staging(release), lake.release(release)
+    if is_remote(staging) or is_remote(target):
+        write_json(target / "manifest.json", content)  # with it, what lies there is a release
+        point_to(lake, release)
+        remove_tree(lake.work(release))
+    else:
+        write_json(staging / "manifest.json", content)
+        remove_tree(lake.work(release))
+        _rename(staging, target)
+        point_to(lake, release)
+    remove_tree(lake.refused(release))
+    return target
+
+
+def _rename(staging: Path, target: Path) -> None:
     if target.exists():  # an earlier run died between the move and the swap, or a damaged release is made anew
         shutil.rmtree(target)
     for folder in [staging, *(p for p in staging.rglob("*") if p.is_dir())]:
         sync_folder(folder)
     os.rename(staging, target)  # noqa: PTH104 (one atomic step, named as such)
     sync_folder(target.parent)
-    point_to(lake, release)
-    shutil.rmtree(lake.refused(release), ignore_errors=True)
-    return target
 
 
 def point_to(lake: Lake, release: str) -> None:
     """Make ``latest.json`` name a release; does nothing when it does already."""
-    data = (lake.release(release) / "manifest.json").read_bytes()
+    data = read_bytes(lake.release(release) / "manifest.json")
     pointer = readable_json({"release": release, "manifest_sha256": hashlib.sha256(data).hexdigest()})
-    if not lake.latest.is_file() or lake.latest.read_bytes() != pointer:
+    if not lake.latest.is_file() or read_bytes(lake.latest) != pointer:
         write_bytes(lake.latest, pointer)
 
 
@@ -126,10 +142,9 @@ def is_published(lake: Lake, release: str) -> bool:
     folder = lake.release(release)
     try:
         content = read_json(folder / "manifest.json")
-        listed = [*content["shards"], *content["files"]]
-        return content["release"] == release and all(
-            (folder / entry["path"]).stat().st_size == entry["bytes"] for entry in listed
-        )
+        sizes = {file.name: file.size_bytes for file in listed(folder)}
+        named = [*content["shards"], *content["files"]]
+        return content["release"] == release and all(sizes.get(entry["path"]) == entry["bytes"] for entry in named)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -146,6 +161,6 @@ def insist_on_gates(lake: Lake, release: str) -> None:
         )
 
 
-def manifests(lake: Lake) -> list[tuple[Path, dict[str, Any]]]:
+def manifests(lake: Lake) -> list[tuple[Location, dict[str, Any]]]:
     """Folder and manifest of every published release of a dataset."""
     return [(lake.release(name), read_json(lake.release(name) / "manifest.json")) for name in lake.published()]

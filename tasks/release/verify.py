@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,12 +13,14 @@ import pyarrow as pa
 
 from tasks.accounting import members_of
 from tasks.datasets import catalogue
-from tasks.files import read_json, sha256_file
+from tasks.files import read_frame, read_json, sha256_file
 from tasks.lake import Lake, latest_release
 from tasks.progress import Meter
 from tasks.release import document_record
 from tasks.release.manifest import count_splits, is_volatile, name_of
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
+from tasks.storage import Location, size_of
+from tasks.storage import listed as stored
 
 THREADS = 4
 TABLES = ("samples.parquet:", "documents.json:", "quarantine.parquet:", "quality/report.json:")
@@ -72,7 +73,7 @@ def _is_pointed_to(lake: Lake, release: str) -> bool:
         return False
 
 
-def _pointer_problems(lake: Lake, folder: Path) -> Iterator[str]:
+def _pointer_problems(lake: Lake, folder: Location) -> Iterator[str]:
     try:
         expected = read_json(lake.latest)["manifest_sha256"]
         if hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() != expected:
@@ -95,19 +96,19 @@ def _header_problems(manifest: Mapping[str, Any], release: str) -> Iterator[str]
         yield f"manifest.json: accounting: {_said(error)}"
 
 
-def _file_problems(folder: Path, listed: list[dict[str, Any]]) -> list[str]:
+def _file_problems(folder: Location, listed: list[dict[str, Any]]) -> list[str]:
     meter = Meter("verify", sum(int(entry["bytes"]) for entry in listed) // 2**20, "MiB")
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         checked = pool.map(lambda entry: _file_problem(folder, entry, meter.add), listed)
         return [problem for problem in checked if problem]
 
 
-def _file_problem(folder: Path, entry: Mapping[str, Any], tick: Callable[[int], None]) -> str:
+def _file_problem(folder: Location, entry: Mapping[str, Any], tick: Callable[[int], None]) -> str:
     path = folder / str(entry["path"])
     tick(int(entry["bytes"]) // 2**20)
-    if not path.is_file():
+    size = size_of(path)
+    if size is None:
         return f"{entry['path']}: is missing"
-    size = path.stat().st_size
     if size != entry["bytes"]:
         return f"{entry['path']}: has {size} bytes, {entry['bytes']} expected"
     if sha256_file(path) != entry["sha256"]:
@@ -115,14 +116,13 @@ def _file_problem(folder: Path, entry: Mapping[str, Any], tick: Callable[[int], 
     return ""
 
 
-def _extra_files(folder: Path, listed: set[str]) -> Iterator[str]:
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
+def _extra_files(folder: Location, listed: set[str]) -> Iterator[str]:
+    for name in sorted(file.name for file in stored(folder)):
         if name not in listed and name != "manifest.json" and not is_volatile(name):
             yield f"{name}: is not in the manifest"
 
 
-def _content_problems(folder: Path, manifest: Mapping[str, Any], damaged: set[str]) -> list[str]:
+def _content_problems(folder: Location, manifest: Mapping[str, Any], damaged: set[str]) -> list[str]:
     """The tables and the report against the manifest: counts, unique ids, no group in two splits, the gates' word."""
     is_documents = "documents" in manifest
     record = document_record.NAME if is_documents else "samples.parquet"
@@ -130,8 +130,8 @@ def _content_problems(folder: Path, manifest: Mapping[str, Any], damaged: set[st
         if is_documents:
             own = list(document_record.problems(folder, manifest, damaged))
         else:
-            own = list(_table_problems(pd.read_parquet(folder / record), manifest))
-        quarantined = int(pd.read_parquet(folder / "quarantine.parquet", columns=["member"])["member"].count())
+            own = list(_table_problems(read_frame(folder / record), manifest))
+        quarantined = int(read_frame(folder / "quarantine.parquet", columns=["member"])["member"].count())
         report = read_json(folder / "quality" / "report.json")
         return [*own, *_quarantine_problems(quarantined, manifest), *_report_problems(report, manifest)]
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:

@@ -15,6 +15,7 @@ import httpx
 from tasks.files import complaining_of_space, read_json, write_json
 from tasks.sources.listing import RemoteFile
 from tasks.sources.web import Passing, Unfetchable, Web, insist_on_no_page, shown
+from tasks.storage import Location, open_whole
 
 REMEDY = "The other files are kept; if it stays so tomorrow, the publisher's copy or list is damaged: tell them"
 PIECE_BYTES = 256 * 1024
@@ -197,14 +198,15 @@ def _total(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def measure(path: Path, etag: str = "") -> Downloaded:
+def measure(path: Location, etag: str = "") -> Downloaded:
     """Size and digests of a file, read piece by piece."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with open_whole(path) as stream:
         while piece := stream.read(PIECE_BYTES):
             sha256.update(piece)
             md5.update(piece)
-    return Downloaded(path.stat().st_size, sha256.hexdigest(), md5.hexdigest(), etag)
+            size += len(piece)
+    return Downloaded(size, sha256.hexdigest(), md5.hexdigest(), etag)
 
 
 def disagreement(file: RemoteFile, got: Downloaded) -> str:

@@ -6,95 +6,103 @@ where it stopped, and a source that has not changed costs one request.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tasks.credentials import Credentials
-from tasks.files import sha256_file, waiting_lock
+from tasks.files import sha256_file
+from tasks.locks import Held
 from tasks.progress import Meter
-from tasks.schema import UnusableInput
-from tasks.sources.download import Downloaded, OtherBytes, Part, disagreement, download, measure
+from tasks.sources import raw_folder
+from tasks.sources.download import OtherBytes, Part, download
 from tasks.sources.fetched import Fetched
 from tasks.sources.listing import Listing, RemoteFile, insist_on_safe_paths
+from tasks.sources.raw_folder import RawFolder
 from tasks.sources.record import Record
 from tasks.sources.remote_release import RemoteRelease
 from tasks.sources.web import Web
-
-DOWNLOADS = ".downloads"
-"""Where files gather below ``raw/`` until they are whole."""
-SPARE_BYTES = 64 * 2**20
-"""Left free on the disk beside what is to be fetched."""
+from tasks.storage import Location
 
 Known = dict[str, dict[str, Any]]
 """The journal's last event of every file of a source that is here, by path below the source's folder."""
 
 
-def nothing_new(wanted: RemoteRelease, raw: Path, secrets: Credentials) -> Fetched | None:
+def nothing_new(wanted: RemoteRelease, raw: Location, secrets: Credentials) -> Fetched | None:
     """The fetched release if it is here whole and the source has not changed since, else None; fetches nothing."""
     record = Record(raw)
-    state = _known_state(wanted, record, _own_files(wanted, record))
+    last = record.look()
+    state = _known_state(wanted, last, _own_files(wanted, record), raw_folder.at(raw, wanted.folder))
     if not state:
         return None
     with wanted.connect(secrets) as (web, look):
         if look(state) is not None:
             return None
-        return _unchanged(wanted, record, web)
+        return _unchanged(wanted, raw, last, web)
 
 
-def fetch(wanted: RemoteRelease, raw: Path, secrets: Credentials, *, rehash: bool = False) -> Fetched:
+def fetch(wanted: RemoteRelease, raw: Location, secrets: Credentials, *, rehash: bool = False) -> Fetched:
     """Bring the newest version of a source to ``raw``; ``rehash`` reads every file that is here, to find damage.
 
-    Raises :class:`tasks.sources.web.Unfetchable` for what the host refuses, :class:`UnusableInput` for a disk that is
-    too small. What arrived before that stays, verified and recorded.
+    Raises :class:`tasks.sources.web.Unfetchable` for what the host refuses, :class:`tasks.schema.UnusableInput` for a
+    disk that is too small. What arrived before that stays, verified and recorded.
     """
-    record = Record(raw)
-    _ = wanted.remote  # raises before a folder is made
-    raw.mkdir(parents=True, exist_ok=True)
-    brought: set[str] = set()
-    with waiting_lock(raw / ".lock"), wanted.connect(secrets) as (web, look):
-        known = _own_files(wanted, record)
-        listing = look("" if rehash else _known_state(wanted, record, known))
+    record, folder = Record(raw), raw_folder.at(raw, wanted.folder)  # raises before a folder is made
+    with folder.alone() as held, record.kept(), wanted.connect(secrets) as (web, look):
+        last, known = record.look(), _own_files(wanted, record)
+        listing = look("" if rehash else _known_state(wanted, last, known, folder))
         if listing is None:
-            return _unchanged(wanted, record, web)
+            return _unchanged(wanted, raw, last, web)
+        errand = _Errand(wanted, record, folder, held, web, rehash)
         try:
-            _bring(wanted, listing, record, known, web, brought, rehash=rehash)
+            _bring(errand, listing, known)
         except OtherBytes:
             # Perhaps the publisher changed the file after it was listed; if the list still says the same, it is wrong.
             again = look("")
             if again is None or again.files == listing.files:
                 raise
             listing = again
-            _bring(wanted, listing, record, _own_files(wanted, record), web, brought, rehash=rehash)
+            _bring(errand, listing, _own_files(wanted, record))
         kind, where = wanted.remote.kind, wanted.remote.where
         about = {"kind": kind, "where": where, "base": wanted.base, "licence": listing.licence}
+        held.insist()
         record.looked(
             **about, name=listing.name, version=listing.version, state=listing.state, files=len(listing.files)
         )
-        shutil.rmtree(raw / DOWNLOADS, ignore_errors=True)
-        return _outcome(wanted, listing, raw, known.keys(), brought, web)
+        folder.tidy()
+        return _outcome(errand, listing, known.keys())
 
 
-def _known_state(wanted: RemoteRelease, record: Record, known: Known) -> str:
+@dataclass(frozen=True)
+class _Errand:
+    """What all steps of one fetch share."""
+
+    wanted: RemoteRelease
+    record: Record
+    folder: RawFolder
+    held: Held
+    web: Web
+    rehash: bool
+    brought: dict[str, int] = field(default_factory=dict)
+    """Bytes of what arrived, by path below the source's folder."""
+
+    def place(self, path: str) -> str:
+        """Of a file of the source, below ``raw/``."""
+        return f"{self.wanted.folder}/{path}"
+
+
+def _known_state(wanted: RemoteRelease, last: Mapping[str, Any], known: Known, folder: RawFolder) -> str:
     """State of the last complete look at this very source, if all that it found is still here."""
-    last = record.look()
     is_same = [last.get(name) for name in ("kind", "where", "base")] == [
         wanted.remote.kind,
         wanted.remote.where,
         wanted.base,
     ]
-    return str(last["state"]) if is_same and not _missing(wanted, record, known) else ""
-
-
-def _missing(wanted: RemoteRelease, record: Record, known: Known) -> list[str]:
-    """Recorded files that are no longer here, or of another size."""
-    folder = record.raw / wanted.folder
-    return [path for path, event in known.items() if _size(folder / path) != event["bytes"]]
+    is_whole = is_same and all(folder.size_of(f"{wanted.folder}/{path}") == known[path]["bytes"] for path in known)
+    return str(last["state"]) if is_whole else ""
 
 
 def _own_files(wanted: RemoteRelease, record: Record) -> Known:
@@ -103,112 +111,69 @@ def _own_files(wanted: RemoteRelease, record: Record) -> Known:
     return {path.removeprefix(prefix): event for path, event in record.files().items() if path.startswith(prefix)}
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _unchanged(wanted: RemoteRelease, record: Record, web: Web) -> Fetched:
-    last = record.look()
-    folder = str(record.raw / wanted.folder)
-    return Fetched(folder, last["name"], last["version"], unchanged=last["files"], requests=web.requests)
-
-
-def _bring(
-    wanted: RemoteRelease,
-    listing: Listing,
-    record: Record,
-    known: Known,
-    web: Web,
-    brought: set[str],
-    *,
-    rehash: bool,
-) -> None:
-    """Everything listed that is not here, each path noted in ``brought``; what is no longer listed is put aside."""
-    insist_on_safe_paths(listing.files)
-    folder = record.raw / wanted.folder
-    here = {
-        file.path
-        for file in listing.files
-        if _is_here(file, listing.version, folder, known.get(file.path), rehash=rehash)
-    }
-    wanting = [file for file in listing.files if file.path not in here]
-    _insist_on_space(wanting, record.raw)
-    _bring_all(wanting, wanted.folder, listing, record, web, brought)
-    for path in sorted(known.keys() - {file.path for file in listing.files}):
-        if (folder / path).exists():
-            record.supersede(folder / path)
-        record.went(f"{wanted.folder}/{path}", known[path], listing.version)
-
-
-def _outcome(
-    wanted: RemoteRelease, listing: Listing, raw: Path, known: Set[str], brought: Set[str], web: Web
-) -> Fetched:
-    """For people; ``known`` is what was here before."""
-    listed = {file.path for file in listing.files}
-    folder = raw / wanted.folder
+def _unchanged(wanted: RemoteRelease, raw: Location, last: Mapping[str, Any], web: Web) -> Fetched:
     return Fetched(
-        folder=str(folder),
-        source=listing.name,
-        version=listing.version,
-        added=tuple(sorted(listed - known)),
-        changed=tuple(sorted(brought & listed & known)),
-        removed=tuple(sorted(known - listed)),
-        left_out=listing.left_out,
-        unchanged=len(listed - brought),
-        requests=web.requests,
-        size_bytes=sum((folder / path).stat().st_size for path in brought & listed),
+        str(raw / wanted.folder), last["name"], last["version"], unchanged=last["files"], requests=web.requests
     )
 
 
-def _is_here(file: RemoteFile, version: str, folder: Path, known: Mapping[str, Any] | None, *, rehash: bool) -> bool:
-    path = folder / file.path
-    if known is None or _size(path) != known["bytes"]:
+def _bring(errand: _Errand, listing: Listing, known: Known) -> None:
+    """Everything listed that is not here; what is no longer listed is put aside."""
+    insist_on_safe_paths(listing.files)
+    wanting = [file for file in listing.files if not _is_here(errand, file, listing.version, known.get(file.path))]
+    errand.folder.insist_on_space(wanting, errand.web.manners.at_once)
+    _bring_all(errand, listing, wanting)
+    for path in sorted(known.keys() - {file.path for file in listing.files}):
+        errand.held.insist()
+        if errand.folder.size_of(errand.place(path)) is not None:
+            errand.folder.put_aside(errand.place(path))
+        errand.record.went(errand.place(path), known[path], listing.version)
+
+
+def _outcome(errand: _Errand, listing: Listing, known: Set[str]) -> Fetched:
+    """For people; ``known`` is what was here before."""
+    listed, brought = {file.path for file in listing.files}, errand.brought
+    return Fetched(
+        folder=str(errand.folder.place / errand.wanted.folder),
+        source=listing.name,
+        version=listing.version,
+        added=tuple(sorted(listed - known)),
+        changed=tuple(sorted(brought.keys() & listed & known)),
+        removed=tuple(sorted(known - listed)),
+        left_out=listing.left_out,
+        unchanged=len(listed - brought.keys()),
+        requests=errand.web.requests,
+        size_bytes=sum(brought[path] for path in brought.keys() & listed),
+    )
+
+
+def _is_here(errand: _Errand, file: RemoteFile, version: str, known: Mapping[str, Any] | None) -> bool:
+    place = errand.place(file.path)
+    if known is None or errand.folder.size_of(place) != known["bytes"]:
         return False
     # Of a file without any digest nothing but its version can tell whether it changed.
     is_same = file.digest in (known["sha256"], known["md5"], known["etag"]) if file.digest else False
     if not (is_same or (not file.digest and known["version"] == version)):
         return False
-    return not rehash or sha256_file(path) == known["sha256"]
+    return not errand.rehash or sha256_file(errand.folder.place / place) == known["sha256"]
 
 
-def _insist_on_space(wanting: Sequence[RemoteFile], raw: Path) -> None:
-    needed = sum(file.size_bytes or 0 for file in wanting)
-    needed -= sum(_size(_part_of(file, raw)) or 0 for file in wanting if file.size_bytes)
-    free = shutil.disk_usage(raw).free
-    if needed + SPARE_BYTES > free:
-        raise UnusableInput(
-            f"{needed / 1e9:.1f} GB are to be fetched, the disk that holds {raw} has {free / 1e9:.1f} GB free: "
-            f"make room, or choose another --lake"
-        )
-
-
-def _bring_all(
-    wanting: Sequence[RemoteFile],
-    folder: str,
-    listing: Listing,
-    record: Record,
-    web: Web,
-    brought: set[str],
-) -> None:
+def _bring_all(errand: _Errand, listing: Listing, wanting: Sequence[RemoteFile]) -> None:
     """Fetch several at once; one that fails does not stop those on their way, then the first failure is raised."""
     counter = _Counter(wanting)
 
     def bring(file: RemoteFile) -> None:
-        target = record.raw / folder / file.path
-        part = _part_of(file, record.raw)
-        got = _adopted(file, target) or download(file, part, web, counter.came)
-        if part.exists():
-            if target.exists():
-                record.supersede(target)
-            Part(part, file).move_to(target)
-        record.arrived(f"{folder}/{file.path}", file, got, listing.version)
-        brought.add(file.path)
+        place, part = errand.place(file.path), errand.folder.part_of(file)
+        got = errand.folder.adopted(file, place)
+        if got is None:
+            got = download(file, part, errand.web, counter.came)
+            errand.held.insist()
+            errand.folder.keep(Part(part, file), place, got)
+        errand.record.arrived(place, file, got, listing.version)
+        errand.brought[file.path] = got.size_bytes
         counter.finished()
 
-    failures = _do_all([partial(bring, file) for file in wanting], web)
+    failures = _do_all([partial(bring, file) for file in wanting], errand.web)
     if failures:
         raise failures[0]
 
@@ -227,18 +192,6 @@ def _do_all(downloads: Sequence[Callable[[], None]], web: Web) -> list[BaseExcep
         pool.shutdown(cancel_futures=True)
         raise
     return [error for future in waiting if not future.cancelled() and (error := future.exception())]
-
-
-def _part_of(file: RemoteFile, raw: Path) -> Path:
-    return raw / DOWNLOADS / f"{hashlib.sha256(file.path.encode()).hexdigest()[:16]}.part"
-
-
-def _adopted(file: RemoteFile, target: Path) -> Downloaded | None:
-    """A file that somebody has put there already, if it has the listed digest."""
-    if not (file.sha256 or file.md5) or _size(target) is None or file.size_bytes not in (None, _size(target)):
-        return None
-    found = measure(target)
-    return None if disagreement(file, found) else found
 
 
 class _Counter:

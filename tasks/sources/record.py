@@ -1,4 +1,4 @@
-"""What was fetched, when, from where: kept in ``raw/``, one line per event, so that a killed run loses nothing.
+"""What was fetched, when, from where: kept in ``raw/``, one line per event.
 
 raw/fetched.jsonl      path, url, version, bytes, sha256, md5, etag and time of every file that arrived or went
 raw/source.json        the last complete look at the source
@@ -7,36 +7,27 @@ raw/superseded/        files that the publisher has replaced or taken away, by h
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from threading import Lock
-from typing import IO, Any
+from typing import Any
 
-from tasks.files import read_json, sha256_file, write_json
+from tasks.files import read_json, write_json
 from tasks.sources.download import Downloaded
+from tasks.sources.journal import journal
 from tasks.sources.listing import RemoteFile
 from tasks.sources.web import shown
+from tasks.storage import Location
 
 
-@dataclass(frozen=True)
 class Record:
     """What is known of a raw folder."""
 
-    raw: Path
-
-    @property
-    def journal(self) -> Path:
-        """One line per file that arrived or went."""
-        return self.raw / "fetched.jsonl"
-
-    @property
-    def last_look(self) -> Path:
-        """What the source held when everything of it was here."""
-        return self.raw / "source.json"
+    def __init__(self, raw: Location) -> None:
+        """Nothing is read until it is asked for."""
+        self._journal = journal(raw / "fetched.jsonl")
+        self._last_look = raw / "source.json"
 
     def files(self) -> dict[str, dict[str, Any]]:
         """The last event of every path that is still here."""
@@ -44,9 +35,7 @@ class Record:
         return {path: event for path, event in events.items() if event["event"] == "arrived"}
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        if not self.journal.exists():
-            return
-        for line in self.journal.read_text(encoding="utf-8").splitlines():
+        for line in self._journal.lines():
             try:
                 yield json.loads(line)
             except ValueError:
@@ -63,30 +52,31 @@ class Record:
         self._note({"event": "went", "path": path, "version": version, "sha256": before["sha256"]})
 
     def _note(self, event: Mapping[str, Any]) -> None:
-        line = json.dumps({**event, "time": datetime.now(UTC).isoformat(timespec="seconds")}, ensure_ascii=False)
-        with _WRITING, self.journal.open("ab+") as stream:
-            if stream.tell() and not _ends_a_line(stream):
-                line = "\n" + line  # after what a full disk or a power cut left of the last one
-            stream.write(f"{line}\n".encode())
+        self._journal.add(json.dumps({**event, "time": _now()}, ensure_ascii=False))
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever ends the block, what was noted in it is kept."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Exception):  # perhaps of the same trouble; the first is the one to tell
+                self._journal.save()
+            raise
+        self._journal.save()
 
     def look(self) -> dict[str, Any]:
-        """The last complete look, or nothing."""
-        return dict(read_json(self.last_look)) if self.last_look.exists() else {}
+        """What the source held when everything of it was here; or nothing."""
+        try:
+            return dict(read_json(self._last_look))
+        except FileNotFoundError:
+            return {}
 
     def looked(self, **about: Any) -> None:
         """Note a complete look."""
-        write_json(self.last_look, {**about, "time": datetime.now(UTC).isoformat(timespec="seconds")})
-
-    def supersede(self, path: Path) -> None:
-        """Put a file aside that is to be replaced, under the hash of what it holds: it may not be what is recorded."""
-        target = self.raw / "superseded" / f"{sha256_file(path)[:16]}-{path.name}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+        self._journal.save()  # first: whoever reads that all is here must find it all
+        write_json(self._last_look, {**about, "time": _now()})
 
 
-def _ends_a_line(stream: IO[bytes]) -> bool:
-    stream.seek(-1, os.SEEK_END)
-    return stream.read(1) == b"\n"
-
-
-_WRITING = Lock()
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

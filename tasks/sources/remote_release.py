@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tasks import credentials
 from tasks.credentials import Credentials
+from tasks.object_storage import complaining_of_storage
 from tasks.schema import Dataset, Remote, Source, UnusableInput
 from tasks.sources import figshare, https, physionet
 from tasks.sources.listing import Listing
 from tasks.sources.web import Manners, Web
+from tasks.storage import Location
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,15 @@ def _account(dataset: Dataset, remote: Remote, secrets: Credentials) -> tuple[st
     return name.get_secret_value(), password.get_secret_value()
 
 
-def read_file_list(path: Path) -> tuple[Source, ...]:
+def read_file_list(path: Location) -> tuple[Source, ...]:
     """The user's own list: one file per line, ``URL`` or ``SHA256 URL``; ``#`` begins a comment."""
     try:
-        lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
+        with complaining_of_storage(path):
+            text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UnusableInput(f"--files {path} cannot be read: {error}") from error
+        reason = "No such file" if isinstance(error, FileNotFoundError) else error
+        raise UnusableInput(f"--files {path} cannot be read: {reason}") from error
+    lines = [line.partition("#")[0].split() for line in text.splitlines()]
     found = []
     for number, words in enumerate(lines, 1):
         if not words:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.documents.docx import Document, DocumentRefused, DocumentTable, Figure, parquet_bytes
 from tasks.documents.docx import extract as take_apart
-from tasks.files import read_json, write_bytes, write_json
+from tasks.files import read_frame, read_json, read_schema, write_bytes, write_json
 from tasks.quality import document_page
 from tasks.quality.facts import DocumentFacts
 from tasks.release import document_record
@@ -26,8 +24,9 @@ from tasks.release.document_croissant import croissant
 from tasks.schema import QUARANTINE, Accounting, Verdict
 from tasks.sources.fetched import Fetched
 from tasks.stages.metadata import Judge
-from tasks.stages.plan import Plan, about, inputs, verdicts, write_frame
+from tasks.stages.plan import Plan, about, inputs, local_docs, verdicts, write_frame
 from tasks.stages.publication import finish, release_facts
+from tasks.storage import Location, remove_tree
 
 STEM_LIMIT = 80
 """Longest folder name made of a document's own; some file systems end at 143 bytes."""
@@ -50,13 +49,14 @@ class _Found:
 
 def extract(plan: Plan, judge: Judge) -> Verdict:
     """Take every document apart into the staged release, and put them before their gate."""
-    members = pd.read_parquet(plan.work / "members.parquet")
+    members = read_frame(plan.work / "members.parquet")
     wanted = members[members["kind"] != "ignored"].sort_values(["archive", "member", "offset"])
     folders = _folders(wanted)
     archives = {archive.name: archive for archive in plan.archives}
     rows: list[dict[str, Any]] = wanted.to_dict("records")  # type: ignore[assignment]
     found = [_extract(archives[row["archive"]], row, folders.get(at), plan.staging) for at, row in enumerate(rows)]
-    verdict, refused, _ = judge(_frame(rows, found), plan.dataset, "documents", plan.data_docs)
+    with local_docs(plan) as docs:
+        verdict, refused, _ = judge(_frame(rows, found), plan.dataset, "documents", docs)
     found = [_set_aside(one, refused.get(entry), plan.staging) for entry, one in enumerate(found)]
     write_json(plan.work / "verdict-documents.json", verdict.as_json())
     write_json(plan.staging / document_record.NAME, {"documents": [one.record for one in found if one.record]})
@@ -81,7 +81,7 @@ def _folders(wanted: pd.DataFrame) -> dict[int, str]:
     return folders
 
 
-def _extract(archive: Archive, row: Mapping[str, Any], folder: str | None, staging: Path) -> _Found:
+def _extract(archive: Archive, row: Mapping[str, Any], folder: str | None, staging: Location) -> _Found:
     """Read, take apart and write one document; of any other member only why it is not one."""
     place = {name: row[name] for name in ("archive", "member", "offset")} | {"source_bytes": row["size_bytes"]}
     found = _Found({**place, "source_sha256": row["sha256"]})
@@ -100,7 +100,7 @@ def _extract(archive: Archive, row: Mapping[str, Any], folder: str | None, stagi
     return replace(found, record=_write(document, found.place, f"{document_record.FOLDER}/{folder}", staging))
 
 
-def _write(document: Document, place: Mapping[str, Any], folder: str, staging: Path) -> dict[str, Any]:
+def _write(document: Document, place: Mapping[str, Any], folder: str, staging: Location) -> dict[str, Any]:
     """Its text, tables and figures as files, and what ``documents.json`` says of them."""
     write_bytes(staging / folder / "text.md", document.markdown.encode())
     for table in document.tables:
@@ -178,11 +178,11 @@ def _repeats(found: Iterable[_Found]) -> set[int]:
     return repeats
 
 
-def _set_aside(one: _Found, code: str | None, staging: Path) -> _Found:
+def _set_aside(one: _Found, code: str | None, staging: Location) -> _Found:
     """What an expectation of the dataset's own refused is written already: take it back."""
     if code is None or one.record is None:
         return one
-    shutil.rmtree(staging / one.record["folder"])
+    remove_tree(staging / one.record["folder"])
     return one.refused(code, "", "validate-documents")
 
 
@@ -205,7 +205,7 @@ def _settle(plan: Plan, members: pd.DataFrame, found: Sequence[_Found]) -> None:
     write_json(plan.work / "accounting.json", counted.as_json())
 
 
-def describe_documents(plan: Plan, *, is_published: bool) -> Path:
+def describe_documents(plan: Plan, *, is_published: bool) -> Location:
     """The data-quality report, of a release to be published or of one that the gate refused. Returns its page."""
     documents = document_record.read(plan.staging)
     facts = DocumentFacts(**release_facts(plan, is_published=is_published), documents=documents)
@@ -214,7 +214,7 @@ def describe_documents(plan: Plan, *, is_published: bool) -> Path:
     return folder / "index.html"
 
 
-def publish_documents(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Path:
+def publish_documents(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Location:
     """Card, Croissant and manifest, then the swap; ``run`` and ``fetched`` stay outside every digest."""
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     documents = document_record.read(plan.staging)
@@ -222,8 +222,6 @@ def publish_documents(plan: Plan, run: Mapping[str, Any], fetched: Fetched | Non
     draft |= {"documents": len(documents)}
     readme = card(plan.dataset, plan.release, draft, documents, counted, verdicts(plan))
     write_bytes(plan.staging / "README.md", readme)
-    schemas = {
-        table["path"]: pq.read_schema(plan.staging / table["path"]) for table in document_record.tables(documents)
-    }
+    schemas = {table["path"]: read_schema(plan.staging / table["path"]) for table in document_record.tables(documents)}
     write_bytes(plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, documents, schemas))
     return finish(plan, draft, run, fetched)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tasks.credentials import Credentials
 from tasks.datasets import find
 from tasks.lake import Lake
 from tasks.sources import fetching
 from tasks.sources.fetched import Fetched
 from tasks.sources.remote_release import RemoteRelease, read_file_list
+from tasks.storage import location
 
 
 def fetch(
@@ -41,5 +40,5 @@ def insist_on_source(dataset: str, *, files: str | None) -> None:
 
 
 def _wanted(dataset: str, source_url: str | None, files: str | None) -> RemoteRelease:
-    listed = read_file_list(Path(files)) if files else ()
+    listed = read_file_list(location(files)) if files else ()
     return RemoteRelease(find(dataset), source_url, listed)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +13,7 @@ from tasks.archives import LOOSE, Archive, is_archive_name, list_all
 from tasks.credentials import Credentials
 from tasks.datasets import find
 from tasks.files import digest, sweep, write_json
-from tasks.lake import STAGING_PREFIX, Lake
+from tasks.lake import STAGING_PREFIX, WORK, Lake
 from tasks.raw_memory import HashMemory, hash_members, remembering
 from tasks.release.manifest import insist_on_gates, is_published, name_of, point_to
 from tasks.samples import index_members, set_nested_copies_aside
@@ -23,6 +21,7 @@ from tasks.schema import STORES, Dataset, Lock, UnusableInput
 from tasks.sources.local import find_archives
 from tasks.split_file import split_file_input
 from tasks.stages.plan import Plan, Request, identity_of, write_frame
+from tasks.storage import Location, is_remote, location, look, remove, remove_tree
 from tasks.table_choice import choose_tables, name_tables
 
 FOREIGN = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
@@ -35,7 +34,7 @@ def gather(request: Request, secrets: Credentials, *, insist: bool = True) -> tu
     Raises :class:`UnusableInput` for an encrypted archive whose password is missing or wrong. Without ``insist`` it is
     taken as it is: its members can be listed, not read.
     """
-    archives = tuple(find_archives([Path(path) for path in request.raw]))
+    archives = tuple(find_archives([location(path) for path in request.raw]))
     if not archives:
         raise UnusableInput(f"there is nothing in {', '.join(request.raw)}")
     lock = find(request.dataset).lock
@@ -43,7 +42,7 @@ def gather(request: Request, secrets: Credentials, *, insist: bool = True) -> tu
 
 
 def _unlocked(archive: Archive, lock: Lock, secrets: Credentials, *, insist: bool) -> Archive:
-    if archive.kind != "zip" or not locked_zips.is_locked(path := Path(archive.paths[0])):
+    if archive.kind != "zip" or not locked_zips.is_locked(path := location(archive.paths[0])):
         return archive
     if insist:
         password = credentials.insist(lock.secret, secrets, f"{archive.name} is encrypted", lock.access)
@@ -85,6 +84,7 @@ def reuse_published(plan: Plan, *, allow_gate_failure: bool) -> None:
     if not allow_gate_failure:
         insist_on_gates(plan.lake, plan.release)
     point_to(plan.lake, plan.release)
+    remove_tree(plan.work)  # of a run that was killed with its last breath
 
 
 def _identify(
@@ -103,7 +103,7 @@ def _identify(
     inputs, identities, hashes = _hash_inputs(archives, members, memory)
     members["sha256"] = [hashes.get(name) for name in members["member"]]
     if request.split_file is not None:
-        inputs.append(split_file_input(Path(request.split_file)))
+        inputs.append(split_file_input(location(request.split_file)))
     release = name_of(identity_of(request, tables, is_documents=is_documents), inputs)
     plan = Plan(request, archives, tables, release, is_published(request.place, release), is_documents)
     return plan, members, {"inputs": inputs, "identities": identities}
@@ -135,8 +135,14 @@ def _hint(members: pd.DataFrame) -> str:
 def _keep_apart(request: Request) -> None:
     """A lake below a raw folder would be read as raw data by the next run."""
     for raw in request.raw:
-        if Path(request.lake).resolve().is_relative_to(Path(raw).resolve()):
+        if _is_below(location(request.lake), location(raw)):
             raise UnusableInput(f"the lake {request.lake} lies inside the raw path {raw}: choose a folder beside it")
+
+
+def _is_below(place: Location, folder: Location) -> bool:
+    if is_remote(place) or is_remote(folder):
+        return f"{place}/".startswith(f"{folder}/")
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def classify(archives: Sequence[Archive], dataset: Dataset) -> pd.DataFrame:
@@ -179,7 +185,7 @@ def _hash_inputs(
             size = int(own["size_bytes"].sum())
             identity = digest(sorted((name, by_name[name]) for name in own["member"]))
         else:
-            size = Path(archive.paths[0]).stat().st_size
+            size = look(location(archive.paths[0])).size_bytes
         inputs.append({"name": archive.name, "bytes": size, "sha256": identity})
     return inputs, identities, hashes
 
@@ -190,11 +196,27 @@ def _tidy(lake: Lake, release: str) -> None:
     What is left of a killed run could otherwise stand in for what this one has not made.
     """
     sweep(lake.home)
-    work = lake.work(release)
-    for place in (lake.staging(release), work):
-        for path in list(place.iterdir()) if place.is_dir() else []:
-            if path != work and path.name not in (*STORES, shards.MARKERS):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for folder in (lake.home / "releases").glob(f"{STAGING_PREFIX}*"):
-        if folder != lake.staging(release):
-            shutil.rmtree(folder)
+    staging, work = lake.staging(release), lake.work(release)
+    # On object storage a damaged release is made anew in its place: without its manifest it is none from here on.
+    remove(staging / "manifest.json")
+    for place in (staging, work):
+        for path in _inside(place):
+            if path.name not in (WORK, *STORES, shards.MARKERS):
+                remove_tree(path) if path.is_dir() else remove(path)
+    for folder in _stages(lake):
+        if folder not in (staging, work):
+            remove_tree(folder)
+
+
+def _stages(lake: Lake) -> list[Location]:
+    """What runs of this release or others have left, unfinished."""
+    folder = lake.home / "releases"
+    if not is_remote(folder):
+        return list(folder.glob(f"{STAGING_PREFIX}*"))
+    published = lake.published()
+    stages = [place for place in _inside(folder) if place.name not in published]
+    return [*stages, *_inside(lake.home / WORK)]
+
+
+def _inside(folder: Location) -> list[Location]:
+    return list(folder.iterdir()) if folder.is_dir() else []

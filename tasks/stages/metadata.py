@@ -11,13 +11,14 @@ import pandas as pd
 from tasks import checks, credentials
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.datasets import find
-from tasks.files import write_json
+from tasks.files import read_frame, write_json
 from tasks.row_counts import count_rows
 from tasks.samples import image_members, join
 from tasks.schema import MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
 from tasks.split_file import splits_of
 from tasks.stages.index import classify, gather, holds_documents_only, insist_on_images
-from tasks.stages.plan import Plan, Request, declared, read_entries, write_entries, write_frame
+from tasks.stages.plan import Plan, Request, declared, local_docs, read_entries, write_entries, write_frame
+from tasks.storage import location
 from tasks.table_choice import ChosenTable, as_json, choose_tables
 from tasks.tables import read_table
 
@@ -30,7 +31,7 @@ Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, 
 
 def parse(plan: Plan) -> dict[str, int]:
     """Read the metadata tables and join them with the members: ``entries.parquet``, ``extras.parquet``."""
-    members = pd.read_parquet(plan.work / "members.parquet")
+    members = read_frame(plan.work / "members.parquet")
     entries, parsed, tables = _entries(plan.archives, members, plan.tables, plan.dataset, plan.request.split_file)
     write_entries(plan.work / "entries.parquet", entries, plan.dataset)
     extras = parsed.extras.assign(table=parsed.extras["table"].map({role: t.name for role, t in tables.items()}))
@@ -55,7 +56,7 @@ def _entries(
     tables = {table.role: _table(rules[table.role], by_name[table.archive], table) for table in chosen}
     parsed = dataset.parse({**tables, MEMBERS: image_members(members)})
     if split_file is not None:
-        parsed.rows["split"] = splits_of(Path(split_file), parsed.rows, dataset)
+        parsed.rows["split"] = splits_of(location(split_file), parsed.rows, dataset)
     return join(members, parsed, tables, dataset), parsed, tables
 
 
@@ -72,7 +73,8 @@ def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     """The first gate; sets ``stage reason detail`` on the entries it refuses and empties impossible cells."""
     entries = read_entries(plan.work / "entries.parquet")
     checked = checks.with_metadata_checks(entries, plan.dataset)
-    verdict, refused, emptied = judge(checked, plan.dataset, "metadata", plan.data_docs)
+    with local_docs(plan) as docs:
+        verdict, refused, emptied = judge(checked, plan.dataset, "metadata", docs)
     for entry, column in sorted(emptied):
         entries.loc[entry, column] = None
     entries["stage"] = pd.Series(dict.fromkeys(refused, "validate-metadata"), dtype=object)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 
 from tasks.archives import Archive
 from tasks.datasets import find
-from tasks.files import read_json, write_bytes
+from tasks.files import read_frame, read_json, write_bytes
 from tasks.lake import Lake
 from tasks.release.manifest import identity
 from tasks.samples import check_columns, entry_schema, meta_columns
 from tasks.schema import STORES, Dataset, Encoding, GateName, Store, Transform, Verdict
+from tasks.storage import Location, as_local_folder, location
 from tasks.table_choice import ChosenTable, as_json
 
 
@@ -61,17 +63,17 @@ class Plan:
         return self.request.place
 
     @property
-    def work(self) -> Path:
+    def work(self) -> Location:
         """Folder of the tables between stages."""
         return self.lake.work(self.release)
 
     @property
-    def staging(self) -> Path:
+    def staging(self) -> Location:
         """The release in the making."""
         return self.lake.staging(self.release)
 
     @property
-    def data_docs(self) -> Path | None:
+    def data_docs(self) -> Location | None:
         """Folder of Great Expectations' own pages; None where single rows must not be shown, of which they are full."""
         return None if self.dataset.is_restricted else self.staging / "quality" / "data_docs"
 
@@ -79,6 +81,16 @@ class Plan:
     def dataset(self) -> Dataset:
         """The declaration, as it holds for the tables in use."""
         return declared(self.request, self.tables)
+
+
+@contextlib.contextmanager
+def local_docs(plan: Plan) -> Iterator[Path | None]:
+    """Where Great Expectations may write its pages during the block: it knows folders of this machine only."""
+    if plan.data_docs is None:
+        yield None
+        return
+    with as_local_folder(plan.data_docs) as folder:
+        yield folder
 
 
 def request(
@@ -97,7 +109,7 @@ def request(
     """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
     chosen = find(dataset).image.size if size is None else size or None
     transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else None)
-    home = str(Path(lake).expanduser())
+    home = str(location(lake))
     return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, splits, allow_missing)
 
 
@@ -144,19 +156,19 @@ def parquet(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def write_frame(path: Path, frame: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+def write_frame(path: Location, frame: pd.DataFrame, schema: pa.Schema | None = None) -> None:
     """Write a table whole."""
     write_bytes(path, parquet(pa.Table.from_pandas(frame, schema=schema, preserve_index=False)))
 
 
-def read_entries(path: Path) -> pd.DataFrame:
+def read_entries(path: Location) -> pd.DataFrame:
     """Entries, indexed by their number."""
-    frame = pd.read_parquet(path)
+    frame = read_frame(path)
     frame.index = pd.Index(frame["entry"])
     return frame
 
 
-def write_entries(path: Path, entries: pd.DataFrame, dataset: Dataset) -> None:
+def write_entries(path: Location, entries: pd.DataFrame, dataset: Dataset) -> None:
     """Entries with what the gates have added to them."""
     schema = entry_schema(dataset, meta_columns(entries, dataset), check_columns(entries))
     for column in ("stage", "reason", "detail", "source_sha256", "mask_source_sha256"):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tasks import checks, shards
 from tasks.archives import Archive, MemberRefused, read_member
-from tasks.files import read_json, write_bytes, write_json
+from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, write_bytes
 from tasks.lake import latest_release
 from tasks.quality import changes
 from tasks.quality.facts import ReportFacts
@@ -23,14 +20,15 @@ from tasks.release import coco
 from tasks.release import manifest as releases
 from tasks.release.card import card
 from tasks.release.croissant import croissant
-from tasks.release.diff import Difference, compare
+from tasks.release.diff import Difference, compare_staged
 from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample_schema
 from tasks.sources.fetched import Fetched
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
+from tasks.storage import Location, move, remove_tree
 
 
-def describe(plan: Plan, *, is_published: bool) -> Path:
+def describe(plan: Plan, *, is_published: bool) -> Location:
     """The data-quality report, of a release to be published or of one that a gate refused. Returns its page."""
     samples = _report_samples(plan)
     facts = ReportFacts(
@@ -60,19 +58,19 @@ def release_facts(plan: Plan, *, is_published: bool) -> dict[str, Any]:
         "inputs": inputs(plan),
         "verdicts": verdicts(plan),
         "accounting": Accounting.from_json(read_json(plan.work / "accounting.json")),
-        "quarantine": pd.read_parquet(plan.staging / "quarantine.parquet"),
+        "quarantine": read_frame(plan.staging / "quarantine.parquet"),
         "published": is_published,
         "has_data_docs": plan.data_docs is not None,
     }
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
+def _optional_json(path: Location) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}
 
 
 def _report_samples(plan: Plan) -> pd.DataFrame:
     if (plan.work / "plan.parquet").exists():
-        return pd.read_parquet(plan.work / "plan.parquet").drop(columns=list(shards.PLACES))
+        return read_frame(plan.work / "plan.parquet").drop(columns=list(shards.PLACES))
     empty: pd.DataFrame = sample_schema(plan.dataset, {}, is_placed=False).empty_table().to_pandas()
     return empty
 
@@ -93,13 +91,13 @@ def _masks(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
 
 def _planned(plan: Plan, sample_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """Rows of the plan of a few samples: these columns, and where their files wait."""
-    rows = pq.read_table(plan.work / "plan.parquet", columns=["sample_id", *shards.PLACES, *columns])
+    rows = read_table(plan.work / "plan.parquet", columns=["sample_id", *shards.PLACES, *columns])
     return rows.filter(pc.is_in(rows["sample_id"], pa.array(list(sample_ids), pa.string())))
 
 
 def _originals(plan: Plan, places: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], bytes | None]:
     """Original bytes of refused members, None where they cannot or must not be read."""
-    members = pd.read_parquet(plan.work / "members.parquet")
+    members = read_frame(plan.work / "members.parquet")
     unsafe = set(
         members.loc[members["problem"] != "", ["archive", "member", "offset"]].itertuples(index=False, name=None)
     )
@@ -114,11 +112,11 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
         return None
 
 
-def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Path:
+def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Location:
     """Boxes, card, Croissant and manifest, then the swap; ``run`` (times, reuse) stays outside every digest."""
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     listed = shards.describe(plan.work / shards.MARKERS, planned_shards(plan))
-    samples = pd.read_parquet(plan.staging / "samples.parquet")
+    samples = read_frame(plan.staging / "samples.parquet")
     splits = releases.count_splits(samples, plan.dataset)
     annotated = coco.coco(plan.dataset, plan.release, samples, plan.request.transform.extension)
     if annotated is not None:
@@ -128,26 +126,25 @@ def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Path
     )
     # The card first, then Croissant over the files so far, then the manifest over everything.
     write_bytes(plan.staging / "README.md", card(plan.dataset, plan.release, draft, counted, verdicts(plan)))
-    schema = pq.read_schema(plan.staging / "samples.parquet")
+    schema = read_schema(plan.staging / "samples.parquet")
     write_bytes(
         plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
     )
     return finish(plan, draft, run, fetched)
 
 
-def finish(plan: Plan, draft: Mapping[str, Any], run: Mapping[str, Any], fetched: Fetched | None) -> Path:
+def finish(plan: Plan, draft: Mapping[str, Any], run: Mapping[str, Any], fetched: Fetched | None) -> Location:
     """The manifest over all that the draft's release holds by now, what changed, then the swap."""
     shard_paths = {str(shard["path"]) for shard in draft["shards"]}
     final = {**draft, "files": releases.list_files(plan.staging, shard_paths)}
-    write_json(plan.staging / "manifest.json", final)
-    _tell_changes(plan, run, fetched)
-    return releases.publish(plan.lake, plan.release)
+    _tell_changes(plan, final, run, fetched)
+    return releases.publish(plan.lake, plan.release, final)
 
 
-def _tell_changes(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> None:
+def _tell_changes(plan: Plan, manifest: Mapping[str, Any], run: Mapping[str, Any], fetched: Fetched | None) -> None:
     """``run.json`` and the page that says what is new beside the latest release, outside every digest."""
     before = _release_before(plan)
-    difference = _difference(plan, before) if before else None
+    difference = _difference(plan, before, manifest) if before else None
     folder = plan.staging / "quality"
     changes.record(folder, run, fetched, before)
     changes.build(folder, plan.dataset, plan.release, fetched, before, difference, run)
@@ -162,10 +159,10 @@ def _release_before(plan: Plan) -> str | None:
     return before if before != plan.release else None
 
 
-def _difference(plan: Plan, before: str) -> Difference | None:
+def _difference(plan: Plan, before: str, manifest: Mapping[str, Any]) -> Difference | None:
     """The new release beside the one before it; None for one that cannot be compared."""
     try:
-        return compare((plan.lake, before), (plan.lake, plan.release), plan.staging)
+        return compare_staged((plan.lake, before), plan.staging, manifest)
     except ScanmillError:
         return None
 
@@ -173,12 +170,13 @@ def _difference(plan: Plan, before: str) -> Difference | None:
 def refuse(plan: Plan) -> None:
     """Move the report and the quarantine of a refused release to where they can be read, and raise what they say."""
     target = plan.lake.refused(plan.release)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    remove_tree(target)
+    make_folder(target)
     for name in ("quality", "quarantine.parquet"):
-        (plan.staging / name).rename(target / name)
+        move(plan.staging / name, target / name)
     failures = [outcome for verdict in verdicts(plan) for outcome in verdict.outcomes if outcome.status == "failed"]
-    shutil.rmtree(plan.staging)
+    remove_tree(plan.work)
+    remove_tree(plan.staging)
     lines = [line for outcome in failures for line in _failure(outcome)]
     raise DataRefused(
         f"the {failures[0].gate} gate of {plan.dataset.name} failed; nothing was published\n"

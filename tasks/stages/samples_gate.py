@@ -9,25 +9,26 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import boxes, checks, shards
-from tasks.files import write_json
+from tasks.files import read_frame, write_json
 from tasks.pairing import MASK_PLACE
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
-from tasks.stages.plan import Plan, read_entries, write_entries, write_frame
+from tasks.stages.plan import Plan, local_docs, read_entries, write_entries, write_frame
 
 
 def validate_images(plan: Plan, judge: Judge) -> Verdict:
     """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
     entries = read_entries(plan.work / "entries-checked.parquet")
-    images = pd.read_parquet(plan.work / "images.parquet")
+    images = read_frame(plan.work / "images.parquet")
     again = ["stage", "reason", "detail", "source_bytes", *(MASK_PLACE.values() if plan.dataset.has_masks else ())]
     sound = entries[entries["stage"].isna()].drop(columns=again)
     samples = sound.merge(images, on=["archive", "member", "offset"], how="left", validate="one_to_one")
     samples.index = pd.Index(samples["entry"])
     samples = assign_groups_and_splits(samples, plan.dataset)
     checked = checks.with_image_checks(samples, plan.dataset)
-    verdict, refused, _ = judge(checked, plan.dataset, "images", plan.data_docs)
+    with local_docs(plan) as docs:
+        verdict, refused, _ = judge(checked, plan.dataset, "images", docs)
     _mark_refused(entries, checked, refused)
     for column in ("source_sha256", *(("mask_source_sha256",) if plan.dataset.has_masks else ())):
         entries[column] = samples[column].reindex(entries["entry"]).to_numpy()

@@ -7,10 +7,10 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from tasks.schema import UnusableInput
+from tasks.storage import Location
 from tasks.tarballs.streams import PIECE_BYTES, Source, Stream
 
 DAMAGES = ("truncated-archive", "corrupt-archive", "crc-mismatch")
@@ -43,7 +43,7 @@ def open_tar(stream: Any) -> tarfile.TarFile:
     return tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="backslashreplace")
 
 
-def list_entries(path: Path, stream: Stream, source: Source, limit_bytes: int) -> list[Entry]:
+def list_entries(path: Location, stream: Stream, source: Source, limit_bytes: int) -> list[Entry]:
     entries: list[Entry] = []
     info: tarfile.TarInfo | None = None
     with contextlib.suppress(*BAD_HEADER):

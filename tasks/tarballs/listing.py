@@ -6,11 +6,11 @@ import hashlib
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 from tasks.code_version import source_digest
 from tasks.files import read_json, write_bytes, write_json
 from tasks.schema import UnusableInput
+from tasks.storage import Location, location, look
 from tasks.tarballs.entries import Entry, list_entries
 from tasks.tarballs.seek_points import SeekPoints
 from tasks.tarballs.streams import GZIP_MAGIC, Source, Stream, blocks, inflated, is_gzip
@@ -37,7 +37,7 @@ def is_tar_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def insist_on_content(path: Path) -> None:
+def insist_on_content(path: Location) -> None:
     """Raise :class:`UnusableInput` for a file that is empty or starts neither as gzip nor as tar."""
     with path.open("rb") as stream:
         start = stream.read(tarfile.BLOCKSIZE)
@@ -57,11 +57,11 @@ def is_remembered(seek: str) -> bool:
 
 def forget(seek: str) -> None:
     """Make the next :func:`scan` do a pass."""
-    for path in (_listing_path(seek), Path(seek)):
+    for path in (_listing_path(seek), location(seek)):
         path.unlink(missing_ok=True)
 
 
-def scan(path: Path, seek: str, *, limit_bytes: int, tick: Tick = lambda size: None) -> Listing:
+def scan(path: Location, seek: str, *, limit_bytes: int, tick: Tick = lambda size: None) -> Listing:
     """List and hash a tar, remembered or by one pass over the file; of files above ``limit_bytes`` no CRC is taken.
 
     ``seek`` is the path of the seek points, and tells where the listing is kept; empty keeps nothing.
@@ -71,15 +71,15 @@ def scan(path: Path, seek: str, *, limit_bytes: int, tick: Tick = lambda size: N
     if listing is None:
         listing, points = _pass(path, limit_bytes, tick, has_points=bool(seek))
         if seek and points:
-            write_bytes(Path(seek), points)
+            write_bytes(location(seek), points)
         if seek:
             entries = [list(astuple(entry)) for entry in listing.entries]
             write_json(_listing_path(seek), {"code": _code(), "sha256": listing.sha256, "entries": entries})
     return listing
 
 
-def _listing_path(seek: str) -> Path:
-    return Path(seek).with_suffix(".members.json")
+def _listing_path(seek: str) -> Location:
+    return location(seek).with_suffix(".members.json")
 
 
 def _code() -> str:
@@ -99,11 +99,11 @@ def _recall(seek: str) -> Listing | None:
     return None
 
 
-def _pass(path: Path, limit_bytes: int, tick: Tick, *, has_points: bool) -> tuple[Listing, bytes]:
+def _pass(path: Location, limit_bytes: int, tick: Tick, *, has_points: bool) -> tuple[Listing, bytes]:
     """Read the file once: listing, hash and exported seek points (none of a damaged or a plain tar)."""
     content = hashlib.sha256()
     is_packed = is_gzip(path)
-    points = SeekPoints(path.stat().st_size) if is_packed and has_points else None
+    points = SeekPoints(look(path).size_bytes) if is_packed and has_points else None
 
     def watched() -> Iterator[bytes]:
         for block in blocks(path):

@@ -7,11 +7,11 @@ import io
 import threading
 import zlib
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from indexed_gzip import IndexedGzipFile
 
+from tasks.storage import is_remote, location, look, open_archive, read_bytes
 from tasks.tarballs.entries import BAD_HEADER, data_of, name_of, open_tar
 from tasks.tarballs.seek_points import SPACING_BYTES
 from tasks.tarballs.streams import Source, Stream, blocks, inflated, is_gzip
@@ -28,48 +28,60 @@ _reading = threading.Lock()
 """A position in a stream is one thread's at a time; Dask workers usually have one thread anyway."""
 
 
-def read(path: str, seek: str, name: str, offset: int, *, crc32: int, limit_bytes: int) -> bytes:
-    """The bytes of the file whose header lies at ``offset``; ``crc32`` 0 is not known.
+def read(path: str, seek: str, name: str, offset: int, *, crc32: int, limit_bytes: int, version: str = "") -> bytes:
+    """The bytes of the file whose header lies at ``offset``; ``crc32`` 0 is not known, nor is an empty ``version``.
 
     Without seek points, or where they lead astray, it inflates from where it stopped last, or else from the start.
     Raises :class:`Unreadable` with ``unreadable-member`` or ``crc-mismatch``.
     """
-    status = Path(path).stat()
-    version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+    version = version or look(location(path)).version
     with _reading:
-        if not is_gzip(Path(path)):
-            with Path(path).open("rb") as plain:
-                return _member(plain, name, offset, crc32, limit_bytes)
-        indexed = _indexed(*version, seek, _stamp(seek))
+        if not _is_packed(path, version):
+            return _member(_plain(path, version), name, offset, crc32, limit_bytes)
+        indexed = _indexed(path, version, seek, _stamp(seek))
         if indexed is not None:
             with contextlib.suppress(Unreadable, OSError, ValueError):
                 return _member(indexed, name, offset, crc32, limit_bytes)
-        return _member(_from_the_start(*version), name, offset, crc32, limit_bytes)
+        return _member(_from_the_start(path, version), name, offset, crc32, limit_bytes)
 
 
-def _stamp(seek: str) -> int:
+def _stamp(seek: str) -> str:
     """Seek points that are made anew, or made at all, are others to a process that lives long."""
-    return Path(seek).stat().st_mtime_ns if seek and Path(seek).is_file() else 0
+    try:
+        return look(location(seek)).version if seek else ""
+    except FileNotFoundError:
+        return ""
 
 
 @lru_cache(maxsize=2)
-def _indexed(path: str, inode: int, size_bytes: int, modified_ns: int, seek: str, stamp: int) -> Any:
+def _is_packed(path: str, version: str) -> bool:
+    return is_gzip(location(path))
+
+
+@lru_cache(maxsize=2)
+def _plain(path: str, version: str) -> Any:
+    return open_archive(location(path), version)
+
+
+@lru_cache(maxsize=2)
+def _indexed(path: str, version: str, seek: str, stamp: str) -> Any:
     """One open archive per process with its seek points; None where there are none."""
     if not stamp:
         return None
     try:
         # Kept open: opening anew at every refill, the library crashes where that fails.
         settings = {"spacing": SPACING_BYTES, "buffer_size": READ_AHEAD_BYTES, "drop_handles": False}
-        opened = IndexedGzipFile(path, **settings)
-        opened.import_index(fileobj=io.BytesIO(Path(seek).read_bytes()))
+        place = location(path)
+        opened = IndexedGzipFile(open_archive(place, version) if is_remote(place) else path, **settings)
+        opened.import_index(fileobj=io.BytesIO(read_bytes(location(seek))))
     except (OSError, ValueError):
         return None
     return opened
 
 
 @lru_cache(maxsize=2)
-def _from_the_start(path: str, inode: int, size_bytes: int, modified_ns: int) -> Stream:
-    return Stream(lambda: inflated(blocks(Path(path)), Source()))
+def _from_the_start(path: str, version: str) -> Stream:
+    return Stream(lambda: inflated(blocks(location(path)), Source()))
 
 
 def _member(stream: Any, name: str, offset: int, crc32: int, limit_bytes: int) -> bytes:

@@ -6,8 +6,9 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from tasks.storage import Location, open_whole
 
 PIECE_BYTES = 2**20
 HEADER_LIMIT_BYTES = 4 * PIECE_BYTES
@@ -18,13 +19,13 @@ BAD_TRAILER = ("incorrect data check", "incorrect length check")
 """What zlib says when a stream inflates but its own checksum or length is another."""
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: Location) -> bool:
     with path.open("rb") as stream:
         return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
-def blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
+def blocks(path: Location) -> Iterator[bytes]:
+    with open_whole(path) as stream:
         while block := stream.read(PIECE_BYTES):
             yield block
 
