@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,9 @@ from tasks.files import digest, write_bytes
 from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
 from tasks.masks import convert_mask
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
+from tasks.storage import Location, location, open_table, remove
+
+logger = logging.getLogger("scanmill.convert")
 
 CHUNK_MEMBERS = 256
 CHUNK_BYTES = 128 * 2**20
@@ -75,6 +79,13 @@ class Chunk:
     rules: ImageRules
     masks: tuple[PairedMask | None, ...] = ()
     """One for each member, None where it has none; empty where the dataset has no masks."""
+    part: tuple[int, int] | None = None
+    """Of a chunk that was cut, first member and the one after the last; None for a whole one. See tasks.chunk_parts."""
+
+    def __str__(self) -> str:
+        """For logs; a member's name can tell who the patient is, so none is in it."""
+        within = "" if self.part is None else f", {self.part[0] + 1} to {self.part[1]}"
+        return f"{self.archive.name}: chunk {self.digest[:8]}{within} ({len(self.members)} images)"
 
     @property
     def schema(self) -> pa.Schema:
@@ -84,7 +95,8 @@ class Chunk:
     @property
     def file_name(self) -> str:
         """Name below ``<lake>/<dataset>/chunks/``."""
-        return f"{self.digest}.parquet"
+        part = f"-{self.part[0]:03d}-{self.part[1]:03d}" if self.part else ""
+        return f"{self.digest}{part}.parquet"
 
 
 def plan_chunks(
@@ -156,16 +168,17 @@ def _cut(members: Sequence[Member], size_of: Callable[[Member], int]) -> Iterabl
         yield part
 
 
-def is_done(chunk: Chunk, folder: Path) -> bool:
+def is_done(chunk: Chunk, folder: Location) -> bool:
     """Whether the chunk's file exists, whole, with every member in it."""
     try:
-        return bool(pq.read_metadata(folder / chunk.file_name).num_rows == len(chunk.members))
+        with open_table(folder / chunk.file_name) as stream:
+            return bool(pq.read_metadata(stream).num_rows == len(chunk.members))
     except (OSError, pa.ArrowException):
         return False
 
 
 @contextlib.contextmanager
-def distrusting(path: Path) -> Iterator[None]:
+def distrusting(path: Location) -> Iterator[None]:
     """Remove a chunk file that turns out to be damaged, and say so: the next run makes it anew.
 
     Raises :class:`UnusableInput` for whatever Arrow cannot read within the block.
@@ -175,7 +188,7 @@ def distrusting(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        path.unlink(missing_ok=True)
+        remove(path)
         raise UnusableInput(
             f"{path} was damaged on disk ({error}) and has been removed: run the same command again"
         ) from error
@@ -186,9 +199,15 @@ def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     rows = [_convert_member(chunk, member) for member in chunk.members]
     if chunk.masks:
         rows = [_with_mask(row, mask) for row, mask in zip(rows, chunk.masks, strict=True)]
-    write_rows(chunk, rows, Path(folder))
-    refused = sum(1 for row in rows if row["reason"])
-    return {"members": len(rows), "refused": refused, "source_bytes": sum(r["source_bytes"] for r in rows)}
+    write_rows(chunk, rows, location(folder))
+    refused = Counter(row["reason"] for row in rows if row["reason"])
+    if refused:
+        logger.info("%s: refused %s", chunk, ", ".join(f"{count} × {reason}" for reason, count in refused.items()))
+    return {
+        "members": len(rows),
+        "refused": refused.total(),
+        "source_bytes": sum(row["source_bytes"] for row in rows),
+    }
 
 
 def refuse_chunk(chunk: Chunk, reason: str, detail: str) -> list[dict[str, Any]]:
@@ -196,7 +215,7 @@ def refuse_chunk(chunk: Chunk, reason: str, detail: str) -> list[dict[str, Any]]
     return [_refusal(member, member.size_bytes, None, reason, detail) for member in chunk.members]
 
 
-def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Path) -> None:
+def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Location) -> None:
     """Write chunk rows under the chunk's name, whole or not at all."""
     table = pa.Table.from_pylist(rows, schema=chunk.schema)
     buffer = io.BytesIO()

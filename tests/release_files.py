@@ -10,7 +10,7 @@ import pandas as pd
 
 from tasks.files import sha256_file
 
-VOLATILE = ("quality/data_docs/", "quality/run.json", "quality/changes.html")
+VOLATILE = ("quality/data_docs/", "quality/run.json", "quality/changes.html", "quality/dask-")
 
 
 def files_of(folder: Path) -> dict[str, str]:

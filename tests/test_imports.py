@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("flows", "tasks", "expectations")
 DECLARING = ("tasks.schema", "tasks.splits", "tasks.readings", "tasks.demands")
 """All that the declaration of a dataset is written with."""
-WORKER_MODULES = ("tasks.chunks", "tasks.shards")
+WORKER_MODULES = ("tasks.chunks", "tasks.shards", "tasks.pieces")
 """What Dask workers import to convert and to assemble."""
 
 
@@ -71,6 +71,7 @@ def test_the_schema_imports_nothing_of_ours() -> None:
         ("prefect", ("tasks.steps", "flows")),
         ("great_expectations", ("expectations",)),
         ("torch", ("tasks.learning",)),
+        ("sklearn", ("tasks.learning",)),
         ("webdataset", ("tasks.learning",)),
     ],
 )

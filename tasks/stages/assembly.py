@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks import accounting, shards
-from tasks.files import read_json, write_bytes, write_json
+from tasks.files import read_frame, read_json, read_table, write_bytes, write_json
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
 from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
@@ -18,11 +16,11 @@ from tasks.waves import run_waves
 def planned_shards(plan: Plan) -> list[shards.Shard]:
     """The shards that the plan's row groups stand for."""
     columns = ["split", "archive", "image_bytes", *(["mask_bytes"] if plan.dataset.has_masks else [])]
-    ordered = pd.read_parquet(plan.work / "plan.parquet", columns=columns)
+    ordered = read_frame(plan.work / "plan.parquet", columns=columns)
     return shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
 
 
-def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
+def assemble(plan: Plan, *, address: str | None, with_report: bool = False) -> dict[str, int]:
     """Write every shard not written before, then ``samples.parquet`` and ``quarantine.parquet`` with sums that meet."""
     planned = planned_shards(plan)
     write_json(plan.work / "earlier.json", shards.earlier_shards(manifests(plan.lake)))
@@ -33,6 +31,7 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
         planned,
         address=address,
         tick=lambda shard: meter.add(1),
+        page=plan.staging / "quality" / "dask-assemble.html" if with_report else None,
         archives=plan.archives,
         plan=str(plan.work / "plan.parquet"),
         chunks=str(plan.lake.chunks),
@@ -42,8 +41,8 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
         stores=plan.request.stores,
     )
     if lost:
-        names = ", ".join(planned[position].name for position in lost)
-        raise UnusableInput(f"shards {names} could not be written: {next(iter(lost.values()))}")
+        names = ", ".join(shard.name for shard, _ in lost)
+        raise UnusableInput(f"shards {names} could not be written: each {lost[0][1]}")
     _place_samples(plan, planned)
     settle(plan)
     linked = sum(bool(read_json(path)["linked"]) for path in markers.iterdir())
@@ -51,7 +50,7 @@ def assemble(plan: Plan, *, address: str | None) -> dict[str, int]:
 
 
 def _place_samples(plan: Plan, planned: list[shards.Shard]) -> None:
-    samples = pq.read_table(plan.work / "plan.parquet")
+    samples = read_table(plan.work / "plan.parquet")
     meta = {field.name: field.type for field in samples.schema if field.name.startswith("meta.")}
     schema = sample_schema(plan.dataset, meta)
     placed = pa.Table.from_pandas(shards.placements(plan.work / shards.MARKERS, planned), preserve_index=False)
@@ -67,9 +66,9 @@ def settle(plan: Plan) -> Accounting:
     quarantined with reason ``gate-failed``.
     """
     entries = read_entries(plan.work / "entries-checked.parquet")
-    members = pd.read_parquet(plan.work / "members.parquet")
-    extras = pd.read_parquet(plan.work / "extras.parquet")
-    written = pd.read_parquet(plan.work / "written.parquet") if (plan.work / "written.parquet").exists() else None
+    members = read_frame(plan.work / "members.parquet")
+    extras = read_frame(plan.work / "extras.parquet")
+    written = read_frame(plan.work / "written.parquet") if (plan.work / "written.parquet").exists() else None
     if written is None:
         is_open = entries["stage"].isna()
         entries.loc[is_open, ["stage", "reason"]] = ["validate-metadata", "gate-failed"]

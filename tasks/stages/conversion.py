@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.archives import Member
+from tasks.chunk_parts import cut, found_parts, join, missing_parts
 from tasks.chunks import (
     ENCODED,
     MASK_SCHEMA,
@@ -22,42 +22,79 @@ from tasks.chunks import (
     plan_chunks,
     refuse_chunk,
 )
-from tasks.files import read_json, write_bytes
+from tasks.files import make_folder, read_frame, read_json, read_table, write_bytes
 from tasks.pairing import usable_masks
 from tasks.progress import Meter
 from tasks.stages.plan import Plan, parquet
+from tasks.storage import Location, listed
 from tasks.waves import run_waves
 
 logger = logging.getLogger("scanmill.convert")
 
 
-def convert(plan: Plan, *, address: str | None) -> dict[str, int]:
+def convert(plan: Plan, *, address: str | None, with_report: bool = False) -> dict[str, int]:
     """Convert every image member not converted before, then gather the facts of all: ``images.parquet``.
 
-    ``address`` is that of a Dask scheduler; None converts in this process.
+    ``address`` is that of a Dask scheduler; None converts in this process. A member that kills its worker is refused
+    (``worker-lost``) without leaving a trace among the chunks, so that the next run tries it again.
     """
     chunks = _plan_chunks(plan)
     folder = plan.lake.chunks
-    folder.mkdir(parents=True, exist_ok=True)
-    todo = [chunk for chunk in chunks if not is_done(chunk, folder)]
+    make_folder(folder)
+    there = {file.name for file in listed(folder)}
+    undone = [chunk for chunk in chunks if chunk.file_name not in there or not is_done(chunk, folder)]
+    done = len(chunks) - len(undone)
+    parts = found_parts(undone, folder)
+    todo = [part for chunk in undone for part in missing_parts(chunk, parts.get(chunk.digest, ()))]
     total = sum(len(chunk.members) for chunk in chunks)
     left = sum(len(chunk.members) for chunk in todo)
-    found = (total - left, total, len(chunks) - len(todo), len(chunks))
+    found = (total - left, total, done, len(chunks))
     logger.info("convert: %d of %d images (%d of %d chunks) are there already, from an earlier run", *found)
     meter = Meter("convert", left, "images")
+
+    def tick(chunk: Chunk) -> None:
+        if chunk.part:
+            parts.setdefault(chunk.digest, []).append(chunk)
+        meter.add(len(chunk.members))
+
     lost = run_waves(
         convert_chunk,
         todo,
         address=address,
-        tick=lambda chunk: meter.add(len(chunk.members)),
+        tick=tick,
+        cut=cut,
+        page=plan.staging / "quality" / "dask-convert.html" if with_report else None,
         folder=str(folder),
     )
-    _gather(plan, chunks, {todo[position].digest: why for position, why in lost.items()})
-    return {"images": total, "reused": total - left, "chunks": len(chunks), "chunks_reused": len(chunks) - len(todo)}
+    _gather(plan, _in_pieces(chunks, parts, lost, folder))
+    return {"images": total, "reused": total - left, "chunks": len(chunks), "chunks_reused": done}
+
+
+def _in_pieces(
+    chunks: Sequence[Chunk], parts: Mapping[str, list[Chunk]], lost: Sequence[tuple[Chunk, str]], folder: Location
+) -> list[tuple[Chunk, str]]:
+    """Every chunk, or the parts that it is in, in order; those that killed their workers with what they did.
+
+    Parts that are complete become one file again.
+    """
+    missing: dict[str, list[tuple[Chunk, str]]] = {}
+    for chunk, why in lost:
+        missing.setdefault(chunk.digest, []).append((chunk, why))
+    pieces: list[tuple[Chunk, str]] = []
+    for chunk in chunks:
+        there = sorted(parts.get(chunk.digest, ()), key=lambda part: part.part or (0, 0))
+        if chunk.digest in missing:
+            own = [*missing[chunk.digest], *((part, "") for part in there)]
+            pieces += sorted(own, key=lambda piece: piece[0].part or (0, 0))
+            continue
+        if there:
+            join(chunk, there, folder)
+        pieces.append((chunk, ""))
+    return pieces
 
 
 def _plan_chunks(plan: Plan) -> list[Chunk]:
-    members = pd.read_parquet(plan.work / "members.parquet")
+    members = read_frame(plan.work / "members.parquet")
     identities = read_json(plan.work / "inputs.json")["identities"]
     is_readable = (members["kind"] == "image") & (members["problem"] == "")
     masks = _paired_masks(plan, members, identities) if plan.dataset.has_masks else None
@@ -91,19 +128,20 @@ def _paired_masks(plan: Plan, members: pd.DataFrame, identities: Mapping[str, st
     return {image: masks[str(key)] for image, key in zip(_as_members(images), images["key"], strict=True)}
 
 
-def _gather(plan: Plan, chunks: Sequence[Chunk], lost: Mapping[str, str]) -> None:
+def _gather(plan: Plan, pieces: Sequence[tuple[Chunk, str]]) -> None:
     """Facts of all images, with the chunk and row where each waits; and histograms apart, which are bulky."""
     whole = MASK_SCHEMA if plan.dataset.has_masks else SCHEMA
     schema = pa.schema([field for field in whole if field.name not in ENCODED])
     tables = []
-    for chunk in chunks:
-        if chunk.digest in lost:
-            rows = refuse_chunk(chunk, "worker-lost", lost[chunk.digest])
-            table = pa.Table.from_pylist(rows, schema=schema)
+    for chunk, why in pieces:
+        if why:
+            count = len(chunk.members)
+            detail = why if count == 1 else f"with {count - 1} others, {why}"
+            table = pa.Table.from_pylist(refuse_chunk(chunk, "worker-lost", detail), schema=schema)
         else:
             path = plan.lake.chunks / chunk.file_name
             with distrusting(path):
-                table = pq.read_table(path, columns=schema.names).cast(schema)
+                table = read_table(path, columns=schema.names).cast(schema)
         table = table.append_column("chunk", pa.array([chunk.file_name] * table.num_rows))
         tables.append(table.append_column("chunk_row", pa.array(range(table.num_rows), pa.int64())))
     write_bytes(plan.work / "images.parquet", parquet(pa.concat_tables(tables)))
