@@ -26,11 +26,15 @@ def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 @cache
-def source_digest(*patterns: str) -> str:
-    """First 16 hex digits of the SHA-256 over the source files that match, relative to the folder of ``tasks``."""
+def source_digest(*patterns: str, without: str = "") -> str:
+    """First 16 hex digits of the SHA-256 over the source files that match, relative to the folder of ``tasks``.
+
+    Files that match ``without`` are left out.
+    """
     root = Path(__file__).resolve().parent.parent
     content = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+    left_out = set(root.glob(without)) if without else set()
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)} - left_out):
         content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return content.hexdigest()[:16]
 
@@ -42,5 +46,6 @@ def conversion_version() -> str:
 
 
 def release_version() -> str:
-    """Identity of all code that shapes a release."""
-    return source_digest("tasks/**/*.py", "tasks/**/*.jinja", "tasks/**/*.css", "expectations/**/*.py")
+    """Identity of all code that shapes a release; a change to what is learned from releases makes no new ones."""
+    patterns = ("tasks/**/*.py", "tasks/**/*.jinja", "tasks/**/*.css", "expectations/**/*.py")
+    return source_digest(*patterns, without="tasks/learning/**/*")

@@ -1,0 +1,39 @@
+"""``evaluate``: predictions, scores and the report of a run.
+
+prefect deployment run 'evaluate/run' -p run=RUN      or      scanmill evaluate RUN --lake LAKE
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.learning_artifacts import evaluation_artifacts, shown_in_prefect
+from flows.parameters import LakePlace, described, insist_on_absolute
+from tasks import steps
+from tasks.learning.runs import find_run
+from tasks.storage import insist_on_reachable, location
+
+
+@flow(name="evaluate", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=True)  # type: ignore[arg-type]
+@described
+def evaluate(
+    run: Annotated[str, Field(description="Name of a finished run of the lake", min_length=1)],
+    lake: LakePlace,
+    resamples: Annotated[
+        int, Field(description="How often groups are drawn anew for the 95 % intervals", ge=20, le=2000)
+    ] = 200,
+) -> dict[str, Any]:
+    """Evaluate a run; returns ``run release dataset report headline is_new``. Doing it again changes nothing.
+
+    Raises :class:`tasks.schema.DataRefused` where run or release are damaged, or no longer belong together.
+    """
+    insist_on_absolute(lake)
+    insist_on_reachable(location(lake))
+    with shown_in_prefect(find_run(lake, run).recipe.dataset) as show, steps.in_time():
+        outcome: dict[str, Any] = steps.evaluate(run, lake, resamples)
+        show(lambda: evaluation_artifacts(lake, outcome))
+    return outcome

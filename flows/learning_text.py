@@ -1,0 +1,66 @@
+"""What ``train`` and ``evaluate`` say on a terminal, from what lies in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flows.console import counts_text
+from tasks.files import read_json
+from tasks.learning.headline import words
+from tasks.learning.runs import find_run
+
+SHOWN = 20
+"""Labels or classes of a split that get a line; the report has all."""
+
+
+def trained_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
+    """What a person reads after ``train``."""
+    run = find_run(lake, outcome["run"])
+    source = f"{outcome['dataset']}@{outcome['release']}"
+    if not outcome["is_new"]:
+        return f"nothing to do: run {run.name} is trained from {source} ({seconds:.1f} s)\nrun:     {run.folder}"
+    metrics = read_json(run.folder / "metrics.json")
+    lines = [
+        f"trained {run.name} from {source} in {seconds:.1f} s",
+        f"  samples    {counts_text({split: own['samples'] for split, own in metrics['splits'].items()})}",
+        f"  questions  {len(run.recipe.questions())}",
+        *(f"  not fitted {name}: {reason}" for name, reason in metrics["not_fitted"].items()),
+        f"run:     {run.folder}",
+        f"next:    scanmill evaluate {run.name} --lake {lake}",
+    ]
+    return "\n".join(lines)
+
+
+def evaluated_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
+    """What a person reads after ``evaluate``."""
+    run = find_run(lake, outcome["run"])
+    metrics = read_json(run.folder / "metrics.json")
+    said = words(outcome["headline"], is_leaky=outcome["is_leaky"])
+    began = (
+        f"evaluated {run.name} in {seconds:.1f} s" if outcome["is_new"] else f"nothing to do: {run.name} is evaluated"
+    )
+    lines = [began, f"  {said['title']}", f"  {said['line']}", *_lines(metrics), f"report:  {run.report}"]
+    return "\n".join(lines)
+
+
+def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """A line per answer in the split that was held out."""
+    scored = metrics["splits"].get(metrics["held_out"], {"labels": {}, "classes": {}, "targets": {}})
+    answers = [(name, own, "auroc") for name, own in scored["labels"].items()]
+    answers += [(n, own, "auroc") for found in scored["classes"].values() for n, own in found["classes"].items()]
+    answers += [(name, own, "r2") for name, own in scored["targets"].items()]
+    for name, own, metric in answers[:SHOWN]:
+        yield f"  {name:<24} {_answer(own, metric)}"
+    if len(answers) > SHOWN:
+        yield f"  and {len(answers) - SHOWN} more in the report"
+
+
+def _answer(own: Mapping[str, Any], metric: str) -> str:
+    found = own[metric]
+    if found["value"] is None:
+        return f"not scored: {own['reason']}"
+    interval = f" ({found['low']:.3f} to {found['high']:.3f})" if found["low"] is not None else ""
+    shuffled = f", shuffled {found['shuffled']['mean']:.3f}" if found["shuffled"] else ""
+    count = f", {own['positives']:,} of {own['samples']:,}" if "positives" in own else f", {own['samples']:,} samples"
+    return f"{'AUROC' if metric == 'auroc' else 'R²'} {found['value']:.3f}{interval}{shuffled}{count}"

@@ -1,0 +1,73 @@
+"""The gate before learning: a published release that verifies and whose gates passed, or nothing is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.files import read_json
+from tasks.lake import Lake, latest_release
+from tasks.release.verify import verify
+from tasks.schema import DataRefused
+from tasks.storage import Location
+
+NAMED = 5
+"""Problems of a release that are named one by one."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that may be learned from."""
+
+    name: str
+    folder: Location
+    manifest: Mapping[str, Any]
+    manifest_sha256: str
+
+
+def find_release(lake: str, dataset: str, release: str | None) -> Release:
+    """That release of a dataset, or its latest; with samples, and with gates that passed.
+
+    Raises :class:`DataRefused` for any other.
+    """
+    place = Lake(lake, dataset)
+    if release is None and not place.latest.is_file():
+        raise DataRefused(f"{place.home} has no published release: run `scanmill prepare {dataset}` first")
+    name = release or latest_release(place)
+    folder = place.release(name)
+    if not name.isalnum() or not (folder / "manifest.json").is_file():
+        raise DataRefused(_not_published(place, name))
+    content = (folder / "manifest.json").read_bytes()
+    try:
+        manifest = read_json(folder / "manifest.json")
+        failed = [gate for gate, passed in manifest["gates"].items() if not passed]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataRefused(f"{folder / 'manifest.json'} cannot be read: {error}") from error
+    if "documents" in manifest:
+        raise DataRefused(f"{dataset}@{name} is a release of documents: there is no image in it to learn from")
+    if failed:
+        raise DataRefused(
+            f"{dataset}@{name} was published although the {' and '.join(failed)} gate failed; nothing is trained from "
+            f"it\nreport: {folder / 'quality' / 'index.html'}"
+        )
+    return Release(name, folder, manifest, hashlib.sha256(content).hexdigest())
+
+
+def insist_on_whole(lake: str, release: Release) -> None:
+    """Raise :class:`DataRefused` unless every byte of the release is what its manifest says."""
+    problems = verify(Lake(lake, release.manifest["dataset"]), release.name).problems
+    if problems:
+        more = f"\n  and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+        listed = "".join(f"\n  {problem}" for problem in problems[:NAMED])
+        raise DataRefused(
+            f"{release.manifest['dataset']}@{release.name} does not verify; nothing is trained from it:{listed}{more}"
+        )
+
+
+def _not_published(place: Lake, name: str) -> str:
+    refused = place.refused(name) / "quality" / "index.html"
+    if name.isalnum() and refused.is_file():
+        return f"{place.dataset}@{name} was refused by a gate and never published\nreport: {refused}"
+    return f"{place.home} has no published release '{name}'; it has {', '.join(place.published()) or 'none'}"

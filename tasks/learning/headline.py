@@ -1,0 +1,56 @@
+"""The one number that stands for a run, and how it is said: to a terminal, on the page, in Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.datasets import find
+from tasks.learning.recipe import Recipe
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """On the split that was held out: macro AUROC of the labels, else of the classes; of targets alone, R²."""
+    split = metrics["held_out"]
+    scored = metrics["splits"].get(split)
+    if scored is None:
+        return {"split": split, "metric": None, "of": None, "value": None, "low": None, "high": None, "shuffled": None}
+    if scored["labels"]:
+        metric, of, found = "macro AUROC", f"{scored['macro']['auroc']['labels']} labels", scored["macro"]["auroc"]
+    elif scored["classes"]:
+        name, own = next(iter(scored["classes"].items()))
+        metric, of, found = "macro AUROC", f"{own['auroc']['labels']} classes of {name}", own["auroc"]
+    else:
+        name, own = next(iter(scored["targets"].items()))
+        metric, of, found = "R²", name, own["r2"]
+    kept = {key: found.get(key) for key in ("value", "low", "high", "shuffled")}
+    return {"split": split, "metric": metric, "of": of, **kept}
+
+
+def is_leaky(recipe: Recipe) -> bool:
+    """Whether splits may share patients, because none are published."""
+    return find(recipe.dataset).group != "patient"
+
+
+def words(found: Mapping[str, Any], *, is_leaky: bool) -> dict[str, str]:
+    """A headline as ``title``, ``line`` and ``tone`` (good, warn, quiet).
+
+    Where splits may share patients no number is good news.
+    """
+    if found["value"] is None:
+        return {"title": "Nothing could be scored", "line": f"No answer is known in {found['split']}.", "tone": "quiet"}
+    interval = f" (95 % {found['low']:.3f} to {found['high']:.3f})" if found["low"] is not None else ""
+    title = f"{found['metric']} {found['value']:.3f}{interval} on {found['split']}"
+    span = found["shuffled"]
+    if span is None or found["low"] is None:
+        return {
+            "title": title,
+            "line": f"Over {found['of']}; there is too little to compare it with chance.",
+            "tone": "quiet",
+        }
+    chance = f"the same model gets {span['mean']:.3f} ({span['least']:.3f} to {span['most']:.3f}) with shuffled labels"
+    if found["low"] > span["most"]:
+        line = f"Over {found['of']}. Better than chance: {chance}."
+        leak = " LEAKY: splits may share patients or lesions, so new patients can be expected to score lower."
+        return {"title": title, "line": line + (leak if is_leaky else ""), "tone": "warn" if is_leaky else "good"}
+    return {"title": title, "line": f"Over {found['of']}. Not told from chance: {chance}.", "tone": "warn"}
