@@ -1,0 +1,314 @@
+"""What orchestration costs: a release prepared on a real Prefect server, and where the seconds went.
+
+    python -m tests.bench.overhead --images 600,11212 --workers 2
+
+Counts what Prefect was asked to keep (task runs, artifacts, log records) and splits the wall time: seconds with work in
+flight on Dask, and all others by stage. ``--database URL`` lets the server keep its books in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import figures, raw_releases
+from tests.bench.commands import DATASET, environment
+from tests.bench.published_counts import SIDE
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 90.0
+_LOGS_SECONDS = 4.0
+"""The server writes task runs and logs behind the answer; this long after a run it has all of a release."""
+_PAGE = 200
+"""Rows that the API gives at most."""
+_WARM_UP_IMAGES = 120
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """One ``prepare`` into an empty lake, on a server that runs already."""
+
+    images: int
+    workers: int
+    wall_seconds: float
+    """Of the command, from its start to its end."""
+    cpu_seconds: float
+    """Of the command and its Dask workers, not of the server."""
+    before_flow_seconds: float
+    """Python, imports, and what the command looks at first."""
+    stage_seconds: dict[str, float]
+    """By task run, in the order of the run."""
+    dask_seconds: dict[str, float]
+    """By stage: while pieces of work were in flight; part of ``stage_seconds``."""
+    cluster_seconds: dict[str, float]
+    """To start the local cluster and to stop it."""
+    after_flow_seconds: float
+    """From the end of the flow run to that of the process."""
+    task_runs: int
+    artifacts: int
+    log_records: int
+
+    @property
+    def outside_seconds(self) -> float:
+        """All wall time without work in flight on Dask."""
+        return self.wall_seconds - sum(self.dask_seconds.values())
+
+    @property
+    def unaccounted_seconds(self) -> float:
+        """Inside the flow run, but in no stage and not in the cluster: Prefect's own book-keeping."""
+        told = sum(self.stage_seconds.values()) + sum(self.cluster_seconds.values())
+        return self.wall_seconds - self.before_flow_seconds - self.after_flow_seconds - told
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields and the sums."""
+        sums = {name: getattr(self, name) for name in ("outside_seconds", "unaccounted_seconds")}
+        return {**asdict(self), **sums}
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    arguments = _parser().parse_args()
+    arguments.home.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="overhead-", dir=arguments.home)).resolve()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    try:
+        with prefect_server(scratch, arguments.database) as api:
+            found = list(_measure(arguments, scratch, api))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    console.print(table(found))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    database = arguments.database.partition(":")[0] or "sqlite"
+    report = {"machine": figures.machine(), "database": database, "runs": [one.as_json() for one in found]}
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    console.print(f"written: {arguments.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.overhead", description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=_numbers, default=(600,), help="sizes, with commas [600]")
+    parser.add_argument("--workers", type=int, default=2, help="local Dask workers [2]")
+    parser.add_argument("--side", type=int, default=SIDE, help=f"width and height of the images in pixels [{SIDE}]")
+    parser.add_argument("--database", default="", help="of the server, postgresql+asyncpg://…; default: SQLite")
+    parser.add_argument("--home", type=Path, default=Path("bench-results/inputs"), help="raw releases and scratch")
+    parser.add_argument("--out", type=Path, default=Path("bench-results/overhead.json"))
+    return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+@contextlib.contextmanager
+def prefect_server(scratch: Path, database: str = "") -> Iterator[str]:
+    """Address of the API of a server of our own, with a fresh database unless one is named."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {
+        **environment(scratch / "server", None),
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    Path(own["PREFECT_HOME"]).mkdir(parents=True)
+    if database:
+        own["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+    api = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    with (scratch / "server.txt").open("wb") as log:
+        server = subprocess.Popen(command, env=own, stdout=log, stderr=log)
+        try:
+            _wait_for(api, server, scratch / "server.txt")
+            yield api
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _wait_for(api: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{api}/health", timeout=2).is_success:
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"no Prefect server came up at {api}; it says:\n{log.read_text()[-2000:]}")
+
+
+def _measure(arguments: argparse.Namespace, scratch: Path, api: str) -> Iterator[Overhead]:
+    home = arguments.home.resolve()
+    warm_up = raw_releases.many_images(home, _WARM_UP_IMAGES, 64)
+    measure(warm_up, _WARM_UP_IMAGES, scratch, api, arguments.workers)
+    for images in arguments.images:
+        raw = raw_releases.many_images(home, images, arguments.side)
+        raw_releases.warm_page_cache(raw)
+        yield measure(raw, images, scratch, api, arguments.workers)
+
+
+def measure(raw: Path, images: int, scratch: Path, api: str, workers: int) -> Overhead:
+    """One run of the command, and what the server knows of it afterwards."""
+    times, lake = scratch / "times.json", scratch / "lake"
+    arguments = ["prepare", DATASET, "--raw", str(raw), "--lake", str(lake), "--workers", str(workers), "--json"]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.bench.overhead import timed; timed()"
+    command = [sys.executable, "-c", code, str(times), *arguments]
+    began, before = time.time(), _children_cpu()
+    ended = subprocess.run(command, env=environment(scratch, api), capture_output=True, text=True, check=False)
+    wall, cpu = time.time() - began, _children_cpu() - before
+    if ended.returncode != 0:
+        raise RuntimeError(f"exit code {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}")
+    shutil.rmtree(lake)
+    time.sleep(_LOGS_SECONDS)
+    with httpx.Client(base_url=api, timeout=60) as client:
+        return _overhead(client, began, images, workers, wall, cpu, _read(times))
+
+
+def _children_cpu() -> float:
+    """Of processes that have ended; the server has not."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _read(times: Path) -> list[tuple[str, float, float]]:
+    return [tuple(line) for line in json.loads(times.read_text())]
+
+
+def _overhead(
+    client: httpx.Client,
+    began: float,
+    images: int,
+    workers: int,
+    wall: float,
+    cpu: float,
+    spans: Sequence[tuple[str, float, float]],
+) -> Overhead:
+    newest = {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["prepare"]}}}
+    flow_run = client.post("/flow_runs/filter", json=newest).raise_for_status().json()[0]
+    of_run = {"flow_run_id": {"any_": [flow_run["id"]]}}
+    tasks = _all(client, "/task_runs/filter", {"task_runs": of_run})
+    stages: dict[str, float] = {}
+    for task in sorted(tasks, key=lambda task: str(task["start_time"])):
+        stages[task["name"].rpartition("-")[0]] = _moment(task["end_time"]) - _moment(task["start_time"])
+    took = {name: end - start for name, start, end in spans}
+    return Overhead(
+        images=images,
+        workers=workers,
+        wall_seconds=wall,
+        cpu_seconds=cpu,
+        before_flow_seconds=_moment(flow_run["start_time"]) - began,
+        stage_seconds=stages,
+        dask_seconds={name: took[name] for name in ("convert", "assemble") if name in took},
+        cluster_seconds={name: took[name] for name in ("start cluster", "stop cluster") if name in took},
+        after_flow_seconds=began + wall - _moment(flow_run["end_time"]),
+        task_runs=len(tasks),
+        artifacts=len(_all(client, "/artifacts/filter", {"artifacts": of_run})),
+        log_records=len(_all(client, "/logs/filter", {"logs": of_run})),
+    )
+
+
+def _all(client: httpx.Client, path: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All rows of a filter, page by page."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = client.post(path, json={**wanted, "limit": _PAGE, "offset": len(rows)}).raise_for_status().json()
+        rows += page
+        if len(page) < _PAGE:
+            return rows
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def timed() -> None:
+    """The ``scanmill`` command in a process of its own, with a clock at the cluster and at the waves of work."""
+    out = Path(sys.argv.pop(1))
+    from flows.cli import main as command
+
+    flow: Any = import_module("flows.prepare")
+    stages: dict[str, Any] = {
+        "convert": import_module("tasks.stages.conversion"),
+        "assemble": import_module("tasks.stages.assembly"),
+    }
+    spans: list[tuple[str, float, float]] = []
+
+    def clocked(name: str, call: Any) -> Any:
+        def timed_call(*arguments: Any, **named: Any) -> Any:
+            began = time.time()
+            try:
+                return call(*arguments, **named)
+            finally:
+                spans.append((name, began, time.time()))
+
+        return timed_call
+
+    real = flow.cluster
+
+    @contextlib.contextmanager
+    def cluster(*arguments: Any) -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            address = clocked("start cluster", stack.enter_context)(real(*arguments))
+            try:
+                yield address
+            finally:
+                clocked("stop cluster", stack.close)()
+
+    flow.cluster = cluster
+    for name, stage in stages.items():
+        stage.run_waves = clocked(name, stage.run_waves)
+    try:
+        command()
+    finally:
+        out.write_text(json.dumps(spans))
+
+
+def table(found: Sequence[Overhead]) -> Table:
+    """One column per run."""
+    drawn = Table(title="scanmill prepare on a Prefect server: where the seconds go")
+    drawn.add_column("")
+    for one in found:
+        drawn.add_column(f"{one.images:,} images\n{one.workers} workers", justify="right")
+    rows: dict[str, list[str]] = {
+        "wall seconds": [f"{one.wall_seconds:.1f}" for one in found],
+        "CPU seconds": [f"{one.cpu_seconds:.1f}" for one in found],
+        "inside Dask work": [f"{sum(one.dask_seconds.values()):.1f}" for one in found],
+        "outside Dask work": [f"{one.outside_seconds:.1f}" for one in found],
+        "  before the flow": [f"{one.before_flow_seconds:.1f}" for one in found],
+    }
+    for stage in dict.fromkeys(stage for one in found for stage in one.stage_seconds):
+        outside = [one.stage_seconds.get(stage, 0) - one.dask_seconds.get(stage, 0) for one in found]
+        rows[f"  {stage}"] = [f"{seconds:.1f}" for seconds in outside]
+    for what in ("start cluster", "stop cluster"):
+        rows[f"  {what}"] = [f"{one.cluster_seconds.get(what, 0):.1f}" for one in found]
+    rows |= {
+        "  between stages": [f"{one.unaccounted_seconds:.1f}" for one in found],
+        "  after the flow": [f"{one.after_flow_seconds:.1f}" for one in found],
+        "task runs": [str(one.task_runs) for one in found],
+        "artifacts": [str(one.artifacts) for one in found],
+        "log records": [str(one.log_records) for one in found],
+    }
+    for name, cells in rows.items():
+        drawn.add_row(name, *cells)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()
