@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test lint check format bench clean
+.PHONY: help setup demo deploy test lint check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -25,6 +25,9 @@ setup: $(VENV)/.dev  ## a virtual environment with everything for development
 
 demo: $(VENV)/.run  ## a made-up dataset from raw archives to report, in about a minute
 	@$(BIN)/scanmill demo --folder scanmill-demo
+
+deploy: $(VENV)/.run  ## work pools, automations and deployments on the Prefect server at PREFECT_API_URL
+	@$(BIN)/scanmill deploy
 
 test: $(VENV)/.dev  ## all tests
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -14,19 +15,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import SecretStr
 
-from flows import summary
+from flows import cli_learning, summary
 from flows.console import showing_progress, size
 from tasks.schema import STORES, AccountingError, DataRefused, ScanmillError
+
+if TYPE_CHECKING:
+    from tasks.storage import Location
 
 # Before Prefect is imported: its own log lines and telemetry are not what a user of the command wants to see.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# Prefect's own 20 are few on a busy machine.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 app = typer.Typer(
     name="scanmill",
@@ -40,19 +46,15 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the catalogue; see `scanmill datasets`.")]
 Reference = Annotated[str, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help="A release; the latest without @.")]
-Raw = Annotated[
-    list[Path],
-    typer.Option("--raw", help="Folder, zip or tar.gz of the raw release, read in place. Repeat for several."),
-]
+RAW_HELP = "Folder, zip or tar.gz of the raw release, or s3://bucket/prefix of one; read in place. Repeat for several."
+Raw = Annotated[list[str], typer.Option("--raw", metavar="PLACE", help=RAW_HELP)]
 RawOrFetched = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--raw",
-        help="Folder, zip or tar.gz of the raw release, read in place. Repeat for several. [default: fetch it from "
-        "where it is published]",
-    ),
+    list[str] | None,
+    typer.Option("--raw", metavar="PLACE", help=f"{RAW_HELP} [default: fetch it from where it is published]"),
 ]
-LakeFolder = Annotated[Path, typer.Option(help="Folder of the lake; made if missing.")]
+LakeFolder = Annotated[
+    str, typer.Option(metavar="PLACE", help="Folder of the lake, made if missing; or s3://bucket/prefix.")
+]
 SourceUrl = Annotated[
     str | None,
     typer.Option(
@@ -60,19 +62,28 @@ SourceUrl = Annotated[
     ),
 ]
 FileList = Annotated[
-    Path | None, typer.Option("--files", help="Fetch these https addresses: one per line, URL or SHA256 URL.")
+    str | None,
+    typer.Option("--files", metavar="FILE", help="Fetch these https addresses: one per line, URL or SHA256 URL."),
 ]
 LabelTable = Annotated[
     str | None, typer.Option("--table", help="Label table to use where several are there: a form, or a file name.")
 ]
 SplitFile = Annotated[
-    Path | None,
-    typer.Option("--splits", help="CSV or Parquet of your own splits: split, and sample_id, image or patient_id."),
+    str | None,
+    typer.Option(
+        "--splits", metavar="FILE", help="CSV or Parquet of your own splits: split, and sample_id, image or patient_id."
+    ),
 ]
 AllowMissing = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
 ]
+SERVERLESS = {
+    "Failed to reach API": "start that Prefect server, or unset PREFECT_API_URL to do without",
+    "attempting to connect to ephemeral Prefect API": "the machine is busy: try again, or give it longer with "
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
+}
+"""What Prefect says when it has no server, and what helps."""
 SHAPING = ("size", "encoding", "quality", "stores", "table", "splits", "allow_missing")
 """Options of ``prepare`` that make another release."""
 
@@ -96,6 +107,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+app.add_typer(cli_learning.app)
+
+
 @app.callback()
 def scanmill(
     version: Annotated[
@@ -116,6 +130,12 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
         _leave(error, 2, as_json)
     except OSError as error:
         _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}"), 2, as_json)
+    except Exception as error:
+        from tasks.object_storage import storage_trouble
+
+        if said := storage_trouble(error):
+            _leave(ScanmillError(f"object storage cannot be reached: {said}"), 2, as_json)
+        raise
     except KeyboardInterrupt:
         _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
 
@@ -151,9 +171,7 @@ def check(
         from tasks.stages.metadata import check_metadata
         from tasks.stages.plan import request
 
-        paths = [str(path) for path in raw]
-        file = str(splits) if splits else None
-        wanted = request(dataset, paths, "", table=table, splits=file, allow_missing=allow_missing)
+        wanted = request(dataset, raw, "", table=table, splits=splits, allow_missing=allow_missing)
         counts, verdict = check_metadata(wanted, judge)
         if as_json:
             print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
@@ -183,12 +201,12 @@ def fetch(
     with errors_as_exit_codes(as_json):
         from tasks.files import complaining_of_space
         from tasks.stages.fetch import fetch as bring
+        from tasks.storage import insist_on_reachable, location
 
         secrets = _secrets(dataset)
-        with showing_progress(False if as_json else progress), complaining_of_space(lake):
-            fetched = bring(
-                dataset, str(lake), secrets, source_url=source_url, files=str(files) if files else None, rehash=rehash
-            )
+        insist_on_reachable(location(lake))
+        with showing_progress(False if as_json else progress), complaining_of_space(location(lake)):
+            fetched = bring(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
         print(json.dumps({"ok": True, **asdict(fetched)}) if as_json else summary.fetched_text(fetched, dataset))
 
 
@@ -213,6 +231,13 @@ def prepare(
         int | None, typer.Option(min=0, help="Worker processes [default: one per core]; 0: none.")
     ] = None,
     dask: Annotated[str | None, typer.Option(help="Scheduler address, such as tcp://host:8786.")] = None,
+    performance_report: Annotated[
+        bool,
+        typer.Option(
+            "--performance-report",
+            help="Keep Dask's performance reports as quality/dask-*.html. Needs bokeh; the pages load it from a CDN.",
+        ),
+    ] = False,
     table: LabelTable = None,
     splits: SplitFile = None,
     allow_missing: AllowMissing = None,
@@ -235,15 +260,16 @@ def prepare(
             "stores": [_one_of(store.strip(), STORES, "--stores") for store in stores.split(",")],
             "workers": workers,
             "dask": dask,
+            "performance_report": performance_report,
             "table": table,
-            "splits": splits and str(splits),
+            "splits": splits,
             "allow_missing": allow_missing,
             "allow_gate_failure": allow_gate_failure,
             "rehash": rehash,
             "source_url": source_url,
-            "files": files and str(files),
+            "files": files,
         }
-        _prepare(dataset, [str(path) for path in raw or ()], str(lake), options, as_json, progress)
+        _prepare(dataset, raw or [], lake, options, as_json, progress)
 
 
 def _size(text: str | None) -> int | None:
@@ -285,13 +311,18 @@ def _secrets(dataset: str) -> dict[str, SecretStr]:
 
 
 def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> None:
-    """Say at once, not after Prefect has started, that there is nothing to fetch from or that a password is wrong."""
+    """Say at once, not after Prefect has started, what cannot be: nothing to fetch from, a wrong password, no bokeh."""
+    from tasks.clusters import insist_on_bokeh
     from tasks.credentials import from_environment
     from tasks.datasets import find
     from tasks.stages.fetch import insist_on_source
     from tasks.stages.index import gather
     from tasks.stages.plan import request
+    from tasks.storage import insist_on_reachable, location
 
+    insist_on_reachable(location(lake))
+    if options.get("performance_report"):
+        insist_on_bokeh(options["workers"], options["dask"])
     if not raw:
         insist_on_source(dataset, files=options["files"])
         return
@@ -305,11 +336,12 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
     """The published release that this request would make again; found without starting Prefect, in a second or two."""
     from tasks.credentials import names
     from tasks.datasets import find
+    from tasks.lake import Lake
     from tasks.stages.fetch import nothing_new
     from tasks.stages.index import published_release
     from tasks.stages.plan import request
 
-    if options.get("rehash") or not Path(lake, dataset, "latest.json").is_file():
+    if options.get("rehash") or not Lake(lake, dataset).latest.is_file():
         return None
     secrets = _secrets(dataset)
     fetched = None
@@ -328,14 +360,21 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
     from flows.prepare import prepare as flow
 
+    with running_a_flow():
+        return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
+
+
+@contextmanager
+def running_a_flow() -> Iterator[None]:
+    """Ctrl-C ends all of it at once; a Prefect server that is not there is said in words."""
     before = signal.signal(signal.SIGINT, _stop_at_once)
     try:
-        return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
+        yield
     except RuntimeError as error:
-        if "Failed to reach API" not in str(error):
-            raise
-        message = f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without"
-        raise ScanmillError(message) from error
+        for said, remedy in SERVERLESS.items():
+            if said in str(error):
+                raise ScanmillError(f"{error}: {remedy}") from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -413,21 +452,58 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The path of the data-quality report; of a refused release too, with @RELEASE."""
+    """The path of the data-quality report, of a refused release too, with @RELEASE; or of a run, as LAKE/runs/RUN."""
     with errors_as_exit_codes(as_json):
-        from tasks.lake import latest_release, locate
+        from tasks.learning.runs import report_at
 
-        lake, release = locate(reference)
-        release = release or latest_release(lake)
-        pages = [folder / "quality" / "index.html" for folder in (lake.release(release), lake.refused(release))]
-        page = next((page for page in pages if page.is_file()), None)
-        if page is None:
-            raise ScanmillError(
-                f"{lake.home} has no report of release {release}; published: {', '.join(lake.published())}"
-            )
+        page = report_at(reference) or _report_of_release(reference)
         print(json.dumps({"ok": True, "report": str(page)}) if as_json else page)
         if open_it:
-            webbrowser.open(page.resolve().as_uri())
+            webbrowser.open(_on_this_machine(page).resolve().as_uri())
+
+
+def _report_of_release(reference: str) -> Location:
+    from tasks.lake import latest_release, locate
+
+    lake, release = locate(reference)
+    release = release or latest_release(lake)
+    pages = [folder / "quality" / "index.html" for folder in (lake.release(release), lake.refused(release))]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        raise ScanmillError(f"{lake.home} has no report of release {release}; published: {', '.join(lake.published())}")
+    return page
+
+
+def _on_this_machine(page: Location) -> Path:
+    """The page itself, or a copy of its folder from object storage, which a browser cannot read."""
+    from tasks.storage import copy_down, is_remote
+
+    if not is_remote(page):
+        return page
+    folder = Path(tempfile.mkdtemp(prefix="scanmill-report-"))
+    copy_down(page.parent, folder)
+    return folder / page.name
+
+
+@app.command(epilog="Example: `scanmill deploy --by-event`, with PREFECT_API_URL, SCANMILL_LAKE and SCANMILL_RAW set")
+def deploy(
+    pool_type: Annotated[str, typer.Option(help="Type of work pools that are not there yet.")] = "process",
+    by_event: Annotated[
+        bool, typer.Option("--by-event", help="A published release starts training by itself, and that evaluation.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set a Prefect server up: work pools, automations, and the deployments of prefect.yaml. Run it again at any time.
+
+    The server is PREFECT_API_URL. SCANMILL_LAKE and SCANMILL_RAW say where lake and raw releases are.
+    """
+    with errors_as_exit_codes(as_json):
+        from flows.deployment import deploy as make
+
+        done: list[str] = []
+        make(pool_type=pool_type, by_event=by_event, say=done.append if as_json else print)
+        if as_json:
+            print(json.dumps({"ok": True, "done": done}))
 
 
 @app.command(epilog="Example: `scanmill demo --folder /tmp/demo`")
