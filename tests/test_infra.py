@@ -1,37 +1,46 @@
-"""The container files name only what exists. No engine is needed, and none is tested: see ``infra/README.md``."""
+"""Image and compose file name only what exists, and agree. What of them runs without an engine: ``test_image.py``."""
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from urllib.request import urlopen
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parent.parent
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())
-SERVICES: dict[str, Any] = COMPOSE["services"]
-OWN = sorted(name for name, service in SERVICES.items() if "build" in service)
-DOCKERFILE = (ROOT / "infra/Dockerfile").read_text().replace("\\\n", " ").splitlines()
-SETTING = re.compile(r"\$\{(\w+)")
+from tests import containers
+from tests.containers import COMPOSE, INFRA, OWN, ROOT, SERVICES
 
+BIN = Path(sys.executable).parent
+STAGES = containers.dockerfile()
+FINAL = {"scanmill:0.1.0": "base", "scanmill-gpu:0.1.0": "gpu"}
+"""Stage of the image behind each name."""
 
-def instructions(name: str) -> list[str]:
-    """Arguments of every Dockerfile instruction of one name."""
-    return [line.removeprefix(name).strip() for line in DOCKERFILE if line.startswith(f"{name} ")]
+ENDING = {"bootstrap", "s3-bucket"}
+"""Services that do their work and end."""
 
 
 def is_command(name: str) -> bool:
     """Whether the environment of these tests, made with the same constraints, has the program."""
-    return (Path(sys.executable).parent / name).is_file()
+    return (BIN / name).is_file()
 
 
 def test_services_are_those_of_the_design() -> None:
-    assert set(SERVICES) == {"postgres", "prefect-server", "worker-cpu", "dask-scheduler", "dask-worker"}
+    workers = {"worker-cpu", "worker-gpu", "dask-scheduler", "dask-worker"}
+    assert set(SERVICES) == {"postgres", "prefect-server", "s3", *workers, *ENDING}
+    optional = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert optional == {"worker-gpu": ["gpu"], "s3": ["s3"], "s3-bucket": ["s3"]}
+
+
+def test_compose_file_fulfils_the_specification() -> None:
+    check = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(INFRA / "compose.yaml")]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -39,9 +48,11 @@ def test_commands_exist_and_need_no_shell(name: str) -> None:
     command = SERVICES[name]["command"]
     assert isinstance(command, list)
     assert is_command(command[0])
+    if command[:2] == ["python", "-c"]:
+        ast.parse(command[2])
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - ENDING))
 def test_health_is_checked_without_a_shell(name: str) -> None:
     kind, program, *arguments = SERVICES[name]["healthcheck"]["test"]
     assert kind == "CMD"
@@ -51,23 +62,33 @@ def test_health_is_checked_without_a_shell(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_dependencies_are_services_with_a_health_check(name: str) -> None:
+def test_dependencies_come_to_be_what_is_waited_for(name: str) -> None:
     for needed, condition in SERVICES[name].get("depends_on", {}).items():
-        assert condition == {"condition": "service_healthy"}
-        assert "healthcheck" in SERVICES[needed]
+        ends = needed in ENDING
+        assert condition == {"condition": "service_completed_successfully" if ends else "service_healthy"}
+        assert ends or "healthcheck" in SERVICES[needed]
+        assert set(SERVICES[needed].get("profiles", ())) <= set(SERVICES[name].get("profiles", ()))
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_build_context_holds_the_dockerfile(name: str) -> None:
+def test_services_build_the_image_they_name(name: str) -> None:
     build = SERVICES[name]["build"]
-    assert (ROOT / "infra" / build["context"] / build["dockerfile"]).samefile(ROOT / "infra/Dockerfile")
+    assert (INFRA / build["context"] / build["dockerfile"]).samefile(INFRA / "Dockerfile")
+    assert build["target"] == FINAL[SERVICES[name]["image"]]
 
 
-@pytest.mark.parametrize("name", ["worker-cpu", "dask-worker"])
+@pytest.mark.parametrize("name", ["worker-cpu", "worker-gpu", "dask-worker"])
 def test_raw_is_read_only_and_paths_agree(name: str) -> None:
     raw, lake = SERVICES[name]["volumes"]
     assert raw.endswith(":/data/raw:ro")
     assert lake.endswith(":/data/lake")
+
+
+@pytest.mark.parametrize("name", ["worker-cpu", "worker-gpu", "dask-worker", "bootstrap"])
+def test_lake_and_its_keys_reach_whoever_opens_it(name: str) -> None:
+    assert COMPOSE["x-lake"].items() <= SERVICES[name]["environment"].items()
+    keys = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
+    assert COMPOSE["x-lake"].keys() >= keys | {"SCANMILL_LAKE"}
 
 
 def test_named_volumes_are_declared() -> None:
@@ -76,13 +97,14 @@ def test_named_volumes_are_declared() -> None:
 
 
 def test_env_example_names_every_setting_and_holds_no_secret() -> None:
-    lines = (ROOT / "infra/env.example").read_text().splitlines()
-    example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    compose = (ROOT / "infra/compose.yaml").read_text()
-    assert set(example) == set(SETTING.findall(compose))
+    example = containers.dotenv(INFRA / "env.example")
+    compose = (INFRA / "compose.yaml").read_text()
+    assert set(example) == {name for name, _, _ in containers.SETTING.findall(compose)}
     required = set(re.findall(r"\$\{(\w+):\?", compose))
-    assert {name for name, value in example.items() if not value} == required
-    assert {"POSTGRES_PASSWORD", "PREFECT_AUTH"} <= required
+    assert required == {"POSTGRES_PASSWORD", "PREFECT_AUTH", "SCANMILL_RAW_FOLDER", "SCANMILL_LAKE_FOLDER"}
+    defaults = {name: text for name, kind, text in containers.SETTING.findall(compose) if kind == "-"}
+    assert {name: example[name] for name in defaults} == defaults
+    assert not any(example[name] for name in required)
 
 
 def test_published_ports_stay_on_this_machine() -> None:
@@ -91,16 +113,63 @@ def test_published_ports_stay_on_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_image_copies_what_exists_and_docker_sends_it() -> None:
-    copied = {source for line in instructions("COPY") for source in line.split()[:-1]}
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert copied == sent
-    assert [source for source in sorted(copied) if not (ROOT / source).exists()] == []
+def test_foreign_images_are_pinned() -> None:
+    foreign = {service["image"] for name, service in SERVICES.items() if name not in OWN}
+    assert foreign
+    assert all(re.fullmatch(r"[\w/]+:\d[\w.-]*", image) for image in foreign)
 
 
-def test_image_is_pinned_unprivileged_and_starts_without_a_shell() -> None:
-    assert instructions("FROM") == ["python:3.11-slim"]
-    assert any("-c constraints.txt" in line for line in instructions("RUN"))
-    assert instructions("USER") == ["scanmill"]
-    (command,) = instructions("CMD")
+def test_image_copies_what_exists_and_docker_sends_it(tmp_path: Path) -> None:
+    containers.copy_as_docker(STAGES["base"], tmp_path)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there >= {"flows", "tasks", "expectations", "prefect.yaml", "infra", "constraints.txt"}
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_secrets_and_data_are_not_sent_to_the_builder(tmp_path: Path) -> None:
+    kept = {"tasks/schema.py", "flows/cli.py", "prefect.yaml", "infra/automations.yaml"}
+    private = {"infra/.env", "infra/kubernetes/secrets.env", ".env", ".git/config", "lake/a", "tests/conftest.py"}
+    for name in kept | private:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert containers.build_context(tmp_path) == kept
+
+
+@pytest.mark.parametrize("name", sorted(FINAL.values()))
+def test_image_is_pinned_unprivileged_and_starts_without_a_shell(name: str) -> None:
+    stage = STAGES[name]
+    assert stage.base == "python:${PYTHON}"
+    assert "ARG PYTHON=3.11-slim-bookworm\n" in (INFRA / "Dockerfile").read_text()
+    assert stage.all("USER") == ["1000:1000"]
+    (command,) = stage.all("CMD")
     assert is_command(json.loads(command)[0])
+    packages = [line.split()[0].removeprefix("--from=") for line in stage.all("COPY") if line.startswith("--from=")]
+    (source,) = packages
+    assert containers.variables(STAGES[source])["PIP_CONSTRAINT"] == "/app/constraints.txt"
+
+
+def test_image_without_a_target_is_the_one_without_training() -> None:
+    assert next(reversed(STAGES)) == "base"
+
+
+def test_versions_of_image_and_package_agree() -> None:
+    assert f'version = "{STAGES["runtime"].all("ARG")[0].partition("=")[2]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_bucket_of_the_lake_is_made_once_and_left_alone_afterwards() -> None:
+    from moto.server import ThreadedMotoServer
+
+    storage = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    storage.start()
+    try:
+        host, port = storage.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "made-up", "AWS_SECRET_ACCESS_KEY": "made-up", "PREFECT_AUTH": "a:b"}
+        settings = keys | {"SCANMILL_LAKE": "s3://films/lake", "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
+        told = containers.interpolate(SERVICES["s3-bucket"]["environment"], settings)
+        _, *arguments = SERVICES["s3-bucket"]["command"]
+        for _ in range(2):
+            subprocess.run([sys.executable, *arguments], env=os.environ | told, check=True)
+        with urlopen(f"http://{host}:{port}/films?list-type=2") as answer:
+            assert b"<Name>films</Name>" in answer.read()
+    finally:
+        storage.stop()
