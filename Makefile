@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine with Python 3.11+ and make:  make demo  and  make test.
 PYTHON ?= python3
 VENV   ?= .venv
+# Test files that run at the same time; each process has a Prefect server of its own, 300 MB.
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 
 .PHONY: help setup demo deploy test lint check format bench clean
@@ -30,7 +32,7 @@ deploy: $(VENV)/.run  ## work pools, automations and deployments on the Prefect 
 	@$(BIN)/scanmill deploy
 
 test: $(VENV)/.dev  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: lint test  ## format, lint, types and tests
 

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from upath import UPath
 
-from tasks import storage as object_storage
+from tasks import object_storage
 from tasks.files import sha256_file
 from tasks.object_storage import put, stored_sha256
 from tasks.schema import UnusableInput
