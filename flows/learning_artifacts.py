@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.context import FlowRunContext
 
 from flows.artifacts import address
-from flows.noticeboard import Noticeboard
-from flows.run_logs import reaching_prefect
+from flows.run_logs import noticeboard_of_run
 from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.learning.runs import Run, find_run
-
-logger = logging.getLogger("scanmill.learning")
 
 Show = Callable[[Callable[[], Sequence[ArtifactCreate]]], None]
 
@@ -30,24 +25,8 @@ Show = Callable[[Callable[[], Sequence[ArtifactCreate]]], None]
 @contextlib.contextmanager
 def shown_in_prefect(dataset: str) -> Iterator[Show]:
     """For the block: logs and progress reach the flow run that it is in, and so do the artifacts handed over."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        yield lambda make: None
-        return
-    board = Noticeboard(dataset, context.flow_run.id)
-    with reaching_prefect(board, context.flow_run.id):
-        try:
-            yield lambda make: _pin(board, make)
-        finally:
-            board.close()
-
-
-def _pin(board: Noticeboard, make: Callable[[], Sequence[ArtifactCreate]]) -> None:
-    try:
-        for artifact in make():
-            board.pin(artifact)
-    except Exception:  # the run is in the lake, and that is what counts
-        logger.warning("the run cannot be shown in Prefect", exc_info=True)
+    with noticeboard_of_run(dataset) as board:
+        yield lambda make: board.show("the run", make) if board else None
 
 
 def training_artifacts(lake: str, outcome: Mapping[str, Any]) -> list[ArtifactCreate]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +57,17 @@ class Noticeboard:
             self._pinned[str(artifact.key)] = artifact.model_copy(update=own)
             if not self._thread.is_alive():
                 self._thread.start()
+
+    def show(self, what: str, make: Callable[[], Sequence[ArtifactCreate]]) -> None:
+        """Pin what ``make`` makes of the lake; where it cannot, because of a damaged report, the log says so.
+
+        What reads release or run for its own sake will say more.
+        """
+        try:
+            for artifact in make():
+                self.pin(artifact)
+        except Exception:
+            logger.warning("%s cannot be shown in Prefect", what, exc_info=True)
 
     def move(self, now: Progress) -> None:
         """Have the progress artifact of a stage moved on, or made."""

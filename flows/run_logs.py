@@ -109,7 +109,22 @@ class _Steps(logging.Handler):
 
 
 @contextlib.contextmanager
-def reaching_prefect(board: Noticeboard, flow_run_id: UUID) -> Iterator[None]:
+def noticeboard_of_run(dataset: str) -> Iterator[Noticeboard | None]:
+    """The noticeboard of the flow run that the block is in, whose logs and progress reach it; None outside of one."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        yield None
+        return
+    board = Noticeboard(dataset, context.flow_run.id)
+    with _reaching_prefect(board, context.flow_run.id):
+        try:
+            yield board
+        finally:
+            board.close()
+
+
+@contextlib.contextmanager
+def _reaching_prefect(board: Noticeboard, flow_run_id: UUID) -> Iterator[None]:
     """For the block, records of scanmill's loggers reach the flow run, and terminals see what they saw before.
 
     One flow run at a time in a process, as Prefect's workers and the command line have it.

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prefect.client.schemas.actions import ArtifactCreate
-from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from flows import artifacts
 from flows.noticeboard import Noticeboard
-from flows.run_logs import reaching_prefect
+from flows.run_logs import noticeboard_of_run
 from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.schema import DataRefused
@@ -41,7 +39,8 @@ class Shown:
     def source(self, fetched: Fetched) -> None:
         """What a look at the publisher's has brought."""
         logger.info("%s", fetched)
-        self._show("what was fetched", lambda: [artifacts.source(self._lake, fetched)])
+        if self._board:
+            self._board.show("what was fetched", lambda: [artifacts.source(self._lake, fetched)])
 
     @contextlib.contextmanager
     def outcome_of(self, release: str) -> Iterator[None]:
@@ -54,7 +53,8 @@ class Shown:
         self._show_outcome(release)
 
     def _show_outcome(self, release: str) -> None:
-        self._show(f"{self._lake.dataset}@{release}", lambda: artifacts.outcome(self._lake, release))
+        if self._board:
+            self._board.show(f"{self._lake.dataset}@{release}", lambda: artifacts.outcome(self._lake, release))
 
     def published(self, release: str) -> None:
         """Say in the logs and by event that a new release came out; what is downstream may wait for it."""
@@ -63,29 +63,12 @@ class Shown:
         except Exception:  # the release is there, and that is what counts
             logger.warning("that %s@%s is published cannot be told", self._lake.dataset, release, exc_info=True)
 
-    def _show(self, what: str, make: Callable[[], list[ArtifactCreate]]) -> None:
-        if self._board is None:
-            return
-        try:
-            for artifact in make():
-                self._board.pin(artifact)
-        except Exception:  # a damaged report: what reads the release for its own sake will say so
-            logger.warning("%s cannot be shown in Prefect", what, exc_info=True)
-
 
 @contextlib.contextmanager
 def shown_in_prefect(lake: Lake) -> Iterator[Shown]:
     """For the block: logs and progress of the stages reach the flow run that it is in, and so does what it shows."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        yield Shown(lake, None)
-        return
-    board = Noticeboard(lake.dataset, context.flow_run.id)
-    with reaching_prefect(board, context.flow_run.id):
-        try:
-            yield Shown(lake, board)
-        finally:
-            board.close()
+    with noticeboard_of_run(lake.dataset) as board:
+        yield Shown(lake, board)
 
 
 def _announce(lake: Lake, manifest: Mapping[str, Any]) -> None:
