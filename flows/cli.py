@@ -1,28 +1,25 @@
-"""The ``scanmill`` command: the same flows without a deployment. The only place that prints and that exits."""
+"""The ``scanmill`` command: the same flows without a deployment. Only this and its neighbours print and exit."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import SecretStr
 
 from flows import cli_learning, summary
+from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
 from flows.console import showing_progress, size
-from tasks.schema import STORES, AccountingError, DataRefused, ScanmillError
+from tasks.schema import STORES, ScanmillError
 
 if TYPE_CHECKING:
     from tasks.storage import Location
@@ -52,9 +49,6 @@ RawOrFetched = Annotated[
     list[str] | None,
     typer.Option("--raw", metavar="PLACE", help=f"{RAW_HELP} [default: fetch it from where it is published]"),
 ]
-LakeFolder = Annotated[
-    str, typer.Option(metavar="PLACE", help="Folder of the lake, made if missing; or s3://bucket/prefix.")
-]
 SourceUrl = Annotated[
     str | None,
     typer.Option(
@@ -78,19 +72,8 @@ AllowMissing = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
 ]
-SERVERLESS = {
-    "Failed to reach API": "start that Prefect server, or unset PREFECT_API_URL to do without",
-    "attempting to connect to ephemeral Prefect API": "the machine is busy: try again, or give it longer with "
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
-}
-"""What Prefect says when it has no server, and what helps."""
 SHAPING = ("size", "encoding", "quality", "stores", "table", "splits", "allow_missing")
 """Options of ``prepare`` that make another release."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
-ShowProgress = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
-]
 
 
 def main() -> None:
@@ -117,35 +100,6 @@ def scanmill(
     ] = False,
 ) -> None:
     """Options that stand before a command."""
-
-
-@contextmanager
-def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
-    """1 when the data or a gate said no, 2 for wrong use or unusable input; no traceback for what a user can cause."""
-    try:
-        yield
-    except (DataRefused, AccountingError) as error:
-        _leave(error, 1, as_json)
-    except ScanmillError as error:
-        _leave(error, 2, as_json)
-    except OSError as error:
-        _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}"), 2, as_json)
-    except Exception as error:
-        from tasks.object_storage import storage_trouble
-
-        if said := storage_trouble(error):
-            _leave(ScanmillError(f"object storage cannot be reached: {said}"), 2, as_json)
-        raise
-    except KeyboardInterrupt:
-        _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
-
-
-def _leave(error: Exception, code: int, as_json: bool) -> NoReturn:
-    if as_json:
-        print(json.dumps({"ok": False, "exit_code": code, "error": str(error)}))
-    else:
-        sys.stderr.write(f"scanmill: {error}\n")
-    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: `scanmill datasets --json`")
@@ -362,38 +316,6 @@ def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) 
 
     with running_a_flow():
         return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
-
-
-@contextmanager
-def running_a_flow() -> Iterator[None]:
-    """Ctrl-C ends all of it at once; a Prefect server that is not there is said in words."""
-    before = signal.signal(signal.SIGINT, _stop_at_once)
-    try:
-        yield
-    except RuntimeError as error:
-        for said, remedy in SERVERLESS.items():
-            if said in str(error):
-                raise ScanmillError(f"{error}: {remedy}") from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: end every process of the run and leave.
-
-    A terminal interrupts the embedded Prefect server as well, and Prefect would spend a minute trying to tell it that
-    the run has stopped. Nothing needs tidying: a name that exists in the lake is a whole file.
-    """
-    import psutil
-
-    show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{show_cursor}scanmill: stopped; finished chunks are kept, the same command goes on from there\n")
-    sys.stderr.flush()
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(130)
 
 
 @app.command(epilog="Example: `scanmill verify lake/nih-chest-xray`")

@@ -1,4 +1,4 @@
-"""The commands about learning; :mod:`flows.cli` has the others, and the rim where errors become exit codes."""
+"""The commands about learning; :mod:`flows.cli` has the others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
 from flows.console import showing_progress
 
 app = typer.Typer()
-
-LakePlace = Annotated[str, typer.Option("--lake", metavar="PLACE", help="Folder of the lake, or s3://bucket/prefix.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
-ShowProgress = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
-]
 
 
 @app.command(
@@ -26,7 +21,7 @@ ShowProgress = Annotated[
 )
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a YAML file of your own.")],
-    lake: LakePlace,
+    lake: LakeFolder,
     release: Annotated[
         str | None, typer.Option(metavar="ID", help="The release to train from [default: the latest].")
     ] = None,
@@ -40,8 +35,6 @@ def train(
 
     The same recipe, release and code find the finished run at once.
     """
-    from flows.cli import errors_as_exit_codes, running_a_flow
-
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
         outcome = _trained_before(recipe, lake, release, run)
@@ -72,7 +65,7 @@ def _trained_before(recipe: str, lake: str, release: str | None, run: str | None
 @app.command(epilog="Example: `scanmill evaluate nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake`")
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a finished run of the lake.")],
-    lake: LakePlace,
+    lake: LakeFolder,
     resamples: Annotated[
         int, typer.Option(min=20, max=2000, help="Resamples of whole patients for the 95 % intervals.")
     ] = 200,
@@ -80,8 +73,6 @@ def evaluate(
     progress: ShowProgress = None,
 ) -> None:
     """Predictions, scores with intervals and a label-shuffled control, report and model card of a run."""
-    from flows.cli import errors_as_exit_codes, running_a_flow
-
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
         outcome = _evaluated_before(run, lake, resamples)

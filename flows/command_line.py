@@ -1,0 +1,92 @@
+"""What all commands share: how errors become exit codes, how a flow is run and stopped, and their common options."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from tasks.schema import AccountingError, DataRefused, ScanmillError
+
+LakeFolder = Annotated[
+    str, typer.Option(metavar="PLACE", help="Folder of the lake, made if missing; or s3://bucket/prefix.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
+ShowProgress = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
+]
+
+SERVERLESS = {
+    "Failed to reach API": "start that Prefect server, or unset PREFECT_API_URL to do without",
+    "attempting to connect to ephemeral Prefect API": "the machine is busy: try again, or give it longer with "
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
+}
+"""What Prefect says when it has no server, and what helps."""
+
+
+@contextmanager
+def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
+    """1 when the data or a gate said no, 2 for wrong use or unusable input; no traceback for what a user can cause."""
+    try:
+        yield
+    except (DataRefused, AccountingError) as error:
+        _leave(error, 1, as_json)
+    except ScanmillError as error:
+        _leave(error, 2, as_json)
+    except OSError as error:
+        _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}"), 2, as_json)
+    except Exception as error:
+        from tasks.object_storage import storage_trouble
+
+        if said := storage_trouble(error):
+            _leave(ScanmillError(f"object storage cannot be reached: {said}"), 2, as_json)
+        raise
+    except KeyboardInterrupt:
+        _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
+
+
+def _leave(error: Exception, code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"ok": False, "exit_code": code, "error": str(error)}))
+    else:
+        sys.stderr.write(f"scanmill: {error}\n")
+    raise typer.Exit(code)
+
+
+@contextmanager
+def running_a_flow() -> Iterator[None]:
+    """Ctrl-C ends all of it at once; a Prefect server that is not there is said in words."""
+    before = signal.signal(signal.SIGINT, _stop_at_once)
+    try:
+        yield
+    except RuntimeError as error:
+        for said, remedy in SERVERLESS.items():
+            if said in str(error):
+                raise ScanmillError(f"{error}: {remedy}") from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: end every process of the run and leave.
+
+    A terminal interrupts the embedded Prefect server as well, and Prefect would spend a minute trying to tell it that
+    the run has stopped. Nothing needs tidying: a name that exists in the lake is a whole file.
+    """
+    import psutil
+
+    show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{show_cursor}scanmill: stopped; finished chunks are kept, the same command goes on from there\n")
+    sys.stderr.flush()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(130)
