@@ -30,6 +30,7 @@ Location: TypeAlias = "Path | UPath"
 BLOCK_BYTES = 4 * 2**20
 """Read ahead of members of an archive on object storage: few requests, and little read in vain where members lie in
 order."""
+LEAST_BLOCK_BYTES = 256 * 2**10
 HASH_BLOCK_BYTES = 16 * 2**20
 """The same where a whole file is read from end to end."""
 
@@ -162,6 +163,13 @@ def open_archive(path: Location, version: str = "") -> IO[bytes]:
         raise Replaced(path)
     stream: IO[bytes] = opened
     return stream
+
+
+def read_less_ahead(stream: IO[bytes], most_bytes: int) -> None:
+    """Have a file of object storage read no more in vain than a part of what is wanted of it in one go."""
+    cache = getattr(stream, "cache", None)
+    if cache is not None:
+        cache.blocksize = max(LEAST_BLOCK_BYTES, min(BLOCK_BYTES, most_bytes))
 
 
 def open_table(path: Location) -> IO[bytes]:
