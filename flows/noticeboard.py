@@ -80,6 +80,7 @@ class Noticeboard:
             self._change.notify()
         if self._thread.is_alive():
             self._thread.join(LAST_SECONDS)
+        self._has_complained = True  # from here on, whoever reads the log is another run
         if self._pinned:
             logger.warning(
                 "Prefect's server did not take the artifacts %s; what they show lies in the lake",
