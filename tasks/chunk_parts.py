@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
 from tasks.chunks import Chunk, distrusting, is_done, write_rows
 from tasks.files import read_table
-from tasks.storage import Location, listed
+from tasks.storage import Location, remove
 
 PARTS = 16
 """A chunk is cut into so many, and each of them again: 256 members come down to one in two cuts. In halves it would be
@@ -39,13 +39,11 @@ def _part(chunk: Chunk, first: int, end: int) -> Chunk:
     return replace(chunk, members=chunk.members[own], masks=chunk.masks[own], part=(first, end))
 
 
-def found_parts(chunks: Sequence[Chunk], folder: Location) -> dict[str, list[Chunk]]:
-    """The parts that lie in ``folder`` of any of these chunks, by digest, in order, none of them overlapping."""
-    if not chunks:
-        return {}
+def found_parts(chunks: Iterable[Chunk], folder: Location, names: Iterable[str]) -> dict[str, list[Chunk]]:
+    """The parts of any of these chunks, by digest, in order, none overlapping, among the files of ``folder``."""
     ranges: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for file in listed(folder):
-        if name := PART_NAME.fullmatch(file.name):
+    for file in names:
+        if name := PART_NAME.fullmatch(file):
             ranges[name[1]].append((int(name[2]), int(name[3])))
     found = {}
     for chunk in chunks:
@@ -79,4 +77,4 @@ def join(chunk: Chunk, parts: Iterable[Chunk], folder: Location) -> None:
             rows += read_table(folder / name).to_pylist()
     write_rows(chunk, rows, folder)
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)

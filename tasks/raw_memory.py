@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from tasks import tarballs
 from tasks.archives import Archive, loose_files, scan
-from tasks.files import digest, read_json, sha256_file, write_json
-from tasks.object_storage import stored_sha256
+from tasks.files import digest, known_sha256, read_json, sha256_file, write_json
 from tasks.storage import Listed, Location, is_remote, location, look, open_archive
 
 
@@ -28,7 +27,7 @@ class HashMemory:
         if path is not None and path.exists() and is_trusted:
             self._known = read_json(path)
         self._used: dict[str, str] = {}
-        self._sha256 = _stored_or_read if is_trusted else sha256_file
+        self._sha256 = known_sha256 if is_trusted else sha256_file
 
     def hash_all(self, files: Iterable[Listed]) -> list[str]:
         """SHA-256 (hex) of every file, in their order; reads only those not remembered, several at once."""
@@ -41,11 +40,6 @@ class HashMemory:
         if fresh and self._path is not None:
             write_json(self._path, self._known | self._used)
         return hashes
-
-
-def _stored_or_read(path: Location) -> str:
-    """Object storage may have taken the hash itself, when the object came."""
-    return (stored_sha256(path) if is_remote(path) else None) or sha256_file(path)
 
 
 def _fingerprint(file: Listed) -> str:

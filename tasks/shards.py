@@ -23,10 +23,9 @@ import pyarrow.parquet as pq
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
-from tasks.files import canonical_json, read_json, sha256_file, write_bytes, write_json
-from tasks.object_storage import stored_sha256
+from tasks.files import canonical_json, known_sha256, read_json, write_bytes, write_json
 from tasks.schema import FORMAT_VERSION, AccountingError, Store, UnusableInput
-from tasks.storage import Location, copy_here, is_remote, location, open_table, size_of
+from tasks.storage import Location, copy_here, location, open_table, size_of
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
@@ -178,9 +177,8 @@ def _link(shard: Shard, found: dict[str, Any], staging: Location, stores: tuple[
 
 
 def _is_unchanged(path: Location, sha256: str) -> bool:
-    """Object storage is asked for the hash that it took itself; what is on a disk is read."""
     try:
-        return ((stored_sha256(path) if is_remote(path) else None) or sha256_file(path)) == sha256
+        return known_sha256(path) == sha256
     except FileNotFoundError:
         return False
 
@@ -306,14 +304,12 @@ def _offsets(rows: pa.Table, extension: str) -> list[int]:
     offsets = []
     position = 0
     for row in rows.drop_columns(list(PLACES)).to_pylist():
-        name = row["sample_id"]
-        sizes = {extension: row["image_bytes"], "json": len(canonical_json(row))}
-        if "mask_bytes" in row:
-            sizes = {extension: sizes[extension], MASK_EXTENSION: row["mask_bytes"], "json": sizes["json"]}
-        offsets.append(position + _header_bytes(f"{name}.{extension}", row["image_bytes"]))
-        for ending, size in sizes.items():
-            padded = -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            position += _header_bytes(f"{name}.{ending}", size) + padded
+        mask = [(MASK_EXTENSION, row["mask_bytes"])] if "mask_bytes" in row else []
+        starts = []
+        for ending, size in ((extension, row["image_bytes"]), *mask, ("json", len(canonical_json(row)))):
+            starts.append(position + _header_bytes(f"{row['sample_id']}.{ending}", size))
+            position = starts[-1] + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        offsets.append(starts[0])
     return offsets
 
 

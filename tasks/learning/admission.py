@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.files import read_json
 from tasks.lake import Lake, latest_release
 from tasks.release.verify import verify
 from tasks.schema import DataRefused
-from tasks.storage import Location
+from tasks.storage import Location, read_bytes
 
 NAMED = 5
 """Problems of a release that are named one by one."""
@@ -39,9 +39,9 @@ def find_release(lake: str, dataset: str, release: str | None) -> Release:
     folder = place.release(name)
     if not name.isalnum() or not (folder / "manifest.json").is_file():
         raise DataRefused(_not_published(place, name))
-    content = (folder / "manifest.json").read_bytes()
+    content = read_bytes(folder / "manifest.json")
     try:
-        manifest = read_json(folder / "manifest.json")
+        manifest = json.loads(content)
         failed = [gate for gate, passed in manifest["gates"].items() if not passed]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataRefused(f"{folder / 'manifest.json'} cannot be read: {error}") from error

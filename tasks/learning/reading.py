@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tasks.learning.admission import Release
 from tasks.progress import Meter
 from tasks.schema import DataRefused
+from tasks.storage import read_bytes
 
 EXTENSIONS = ("png", "jpg")
 BATCH = 64
@@ -61,7 +62,7 @@ def decode(encoded: bytes) -> Image | None:
 
 
 def _vouched(release: Release, entry: Mapping[str, Any]) -> bytes:
-    content: bytes = (release.folder / entry["path"]).read_bytes()
+    content = read_bytes(release.folder / entry["path"])
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise DataRefused(f"{release.folder / entry['path']}: bytes were changed (sha256 differs)")
     return content

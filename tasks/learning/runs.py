@@ -16,7 +16,7 @@ from tasks.lake import STAGING_PREFIX
 from tasks.learning.admission import Release
 from tasks.learning.recipe import Recipe, parse
 from tasks.schema import DataRefused, ScanmillError
-from tasks.storage import Location, is_remote, location, remove_tree
+from tasks.storage import Location, is_remote, location, read_bytes, remove_tree
 
 FORMAT_VERSION = 1
 MARKER = "run.json"
@@ -48,7 +48,7 @@ class Run:
 
         Raises :class:`DataRefused` where it is not what was trained.
         """
-        content = (self.folder / path).read_bytes()
+        content = read_bytes(self.folder / path)
         if hashlib.sha256(content).hexdigest() != self.about["files"][path]:
             raise DataRefused(f"{self.folder / path}: bytes were changed (sha256 differs); train again")
         return content
@@ -132,7 +132,7 @@ def find_run(lake: str, name: str) -> Run:
         about = read_json(folder / MARKER)
         if about["digest"] != digest(about["identity"]):
             raise ValueError("its digest is not that of what it says it is")
-        recipe = parse((folder / "recipe.yaml").read_bytes(), name=name, where=str(folder / "recipe.yaml"))
+        recipe = parse(read_bytes(folder / "recipe.yaml"), name=name, where=str(folder / "recipe.yaml"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataRefused(f"{folder} is damaged: {error}") from error
     return Run(name, folder, about, recipe)

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Protocol
 
 from tasks.files import write_bytes
-from tasks.storage import Location, is_remote
+from tasks.storage import Location, is_remote, read_bytes
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -92,7 +92,7 @@ class InObject:
     def _read(self) -> list[str]:
         if self._lines is None:
             try:
-                self._lines = _split(self.path.read_bytes())
+                self._lines = _split(read_bytes(self.path))
             except FileNotFoundError:
                 self._lines = []
         return self._lines

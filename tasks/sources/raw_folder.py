@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from tasks.files import sha256_file
+from tasks.files import known_sha256, sha256_file
 from tasks.locks import Held, waiting_lock
 from tasks.object_storage import abort_uploads, complaining_of_storage, put_file, stored_sha256
 from tasks.schema import UnusableInput
@@ -207,8 +207,7 @@ class OnStorage:
 
     def _copy_aside(self, path: str) -> None:
         source = self._at(path)
-        sha256 = stored_sha256(source) or sha256_file(source)
-        copy_here(source, self.place / SUPERSEDED / _aside_name(path, sha256))
+        copy_here(source, self.place / SUPERSEDED / _aside_name(path, known_sha256(source)))
 
     def insist_on_space(self, wanting: Sequence[RemoteFile], at_once: int) -> None:
         # Each leaves this machine as soon as it is whole: there is never more here than is fetched at the same time.
