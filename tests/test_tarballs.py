@@ -357,7 +357,9 @@ def test_an_absurd_size_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>404 Not Found</html>" * 40, b"\x1f\x8b" + bytes(600), gzip.compress(b"text")]
+    "content",
+    [b"", b"<html>404 Not Found</html>" * 40, b"\x1f\x8b" + bytes(600), gzip.compress(b"text", mtime=0)],
+    ids=["empty", "web page", "broken gzip", "gzipped text"],
 )
 def test_what_is_no_tar_is_unusable(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "images_001.tar.gz"
