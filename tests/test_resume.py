@@ -24,7 +24,7 @@ from tests.conftest import Prepare
 from tests.release_files import files_of
 
 NIH, IMAGES = "nih-chest-xray", 400
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 280
 
 needs_namespaces = pytest.mark.skipif(
     not shutil.which("unshare")

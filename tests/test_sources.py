@@ -129,7 +129,7 @@ def random_cuts(count: int) -> list[int]:
 
 @pytest.mark.parametrize("manners", [QUICK, ONE_ATTEMPT], ids=["in one call", "over many calls"])
 def test_a_download_cut_at_20_offsets_goes_on_from_each(figshare: Host, tmp_path: Path, manners: Manners) -> None:
-    figshare.cut_after, figshare.single_use, figshare.url_seconds = random_cuts(20), True, 0.5
+    figshare.cut_after, figshare.single_use, figshare.url_seconds = random_cuts(20), True, 5.0
     call = insistently if manners is ONE_ATTEMPT else bring
     fetched = call(on_figshare(figshare, manners), tmp_path)
     assert figshare.cut_after == []
