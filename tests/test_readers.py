@@ -7,13 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from tasks.files import sha256_file
+from tasks.release.manifest import is_volatile
 from tests import readers
+from tests.bench import foreign_readers, open_release
 
 
 @pytest.mark.parametrize("name", readers.READERS)
@@ -42,10 +47,43 @@ def test_hugging_face_finds_exactly_the_splits_of_the_manifest(release: Path, tm
 
 def test_croissant_is_valid(release: Path) -> None:
     mlcroissant = pytest.importorskip("mlcroissant")
-    issues = mlcroissant.Dataset(release / "croissant.json").metadata.ctx.issues
-    assert not issues.errors
-    # The specification wants a date of publication; not every publisher gives one.
-    assert [warning for warning in issues.warnings if "datePublished" not in warning] == []
+    described = mlcroissant.Dataset(release / "croissant.json")
+    assert not described.metadata.ctx.issues.errors
+    assert not described.metadata.ctx.issues.warnings
+    assert described.metadata.conforms_to == [
+        "http://mlcommons.org/croissant/1.1",
+        "http://mlcommons.org/croissant/RAI/1.0",
+    ]
+    assert described.metadata.data_biases
+    assert described.metadata.creators
+
+
+def test_croissant_hashes_are_those_of_the_files_and_of_the_raw_inputs(
+    release: Path, dataset_name: str, fakes: Callable[[str], Path]
+) -> None:
+    described = json.loads((release / "croissant.json").read_bytes())
+    files = {file["contentUrl"]: file["sha256"] for file in described["distribution"] if "sha256" in file}
+    assert "samples.parquet" in files
+    assert not any(map(is_volatile, files))
+    assert files == {path: sha256_file(release / path) for path in files}
+    inputs = json.loads((release / "manifest.json").read_bytes())["inputs"]
+    stated = {entity["prov:label"]: entity["sha256"] for entity in described["prov:wasDerivedFrom"]}
+    assert stated == {entry["name"]: entry["sha256"] for entry in inputs}
+    archives = {path.name: sha256_file(path) for path in fakes(dataset_name).glob("*.zip")}
+    assert archives.items() <= stated.items()
+
+
+def test_croissant_figures_are_those_of_the_sample_table(release: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant")
+    (samples,) = (s for s in mlcroissant.Dataset(release / "croissant.json").metadata.record_sets if s.id == "samples")
+    table = pd.read_parquet(release / "samples.parquet")
+    assert [figure.value for figure in samples.annotations] == [len(table)]
+    labels = [field for field in samples.fields if field.name.startswith("label.")]
+    assert labels
+    for field in labels:
+        figures = {figure.name: figure.value for figure in field.annotations}
+        assert figures["valid"] == table[field.name].notna().sum()
+        assert figures["mean"] == pytest.approx(table[field.name].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("record_set", ["samples", "images"])
@@ -74,7 +112,7 @@ def test_the_examples_of_the_card_run(release: Path, tmp_path: Path) -> None:
     for name in (*readers.READERS, "mlcroissant"):
         pytest.importorskip(name)
     card = (release / "README.md").read_text()
-    blocks = re.findall(r"```(\w+)\n(.*?)```", card, flags=re.DOTALL)
+    blocks = re.findall(r"```(python|sql)\n(.*?)```", card, flags=re.DOTALL)
     code = [text if kind == "python" else f"import duckdb\nprint(duckdb.sql({text!r}))" for kind, text in blocks]
     assert len(code) >= 5
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -88,6 +126,23 @@ def test_the_examples_of_the_card_run(release: Path, tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["duckdb", "pandas"])
+def test_what_a_lone_tool_sees_is_what_the_manifest_says(
+    name: str, lakes: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pytest.importorskip(name)
+    (release,) = (lakes("mammography-density") / "mammography-density" / "releases").glob("[0-9a-f]*")
+    script = [sys.executable, "-I", foreign_readers.__file__, name, str(release)]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    seen, wanted = json.loads(done.stdout), open_release.expected(release)
+    assert seen == wanted
+    assert open_release.differences(seen, wanted) == []
+    seen["samples"]["train"] += 1
+    assert len(open_release.differences(seen, wanted)) == 1
+    assert open_release.differences({"samples": wanted["samples"]}, wanted) == []
+    assert open_release.differences({}, wanted) == ["samples: nothing"]
 
 
 def _croissant_labels(record: dict[str, Any], record_set: str) -> list[int | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from urllib.parse import quote
 import jinja2
 import yaml
 
-from tasks.release import coco
-from tasks.release.croissant import spdx
-from tasks.schema import Accounting, Dataset, Outcome, Store, Verdict
+from tasks.release import coco, datasheet
+from tasks.release.licences import licence_url, of_images, spdx
+from tasks.schema import Accounting, Dataset, Outcome, Status, Store, Verdict
 
 SIZE_CATEGORIES: tuple[tuple[int, str], ...] = (
     (1_000, "n<1K"),
@@ -34,6 +35,15 @@ SHARDS_OF_SPLIT: Mapping[Store, str] = {
     "webdataset": "webdataset/{split}/*.tar",
 }
 
+STATUSES: Mapping[Status, str] = {
+    "failed": "failed",
+    "warned": "warn",
+    "tolerated": "found no more than is tolerated",
+    "known": "found what is known of the published data",
+    "passed": "passed",
+}
+"""What is said of so many checks, the worst first."""
+
 
 class Verbatim(str):
     """Text that stands in the card as it is; every other string is escaped."""
@@ -43,6 +53,7 @@ def card(
     dataset: Dataset, release: str, manifest: Mapping[str, Any], accounting: Accounting, verdicts: Sequence[Verdict]
 ) -> bytes:
     """``README.md`` of one release; ``manifest["splits"][...]["labels"]`` is shown where it is there."""
+    dataset = of_images(dataset)
     outcomes = [outcome for verdict in verdicts for outcome in verdict.outcomes]
     splits = {name: manifest["splits"].get(name, {"samples": 0, "shards": 0}) for name in dataset.splits}
     text = template("card.md.jinja").render(
@@ -61,11 +72,25 @@ def card(
         accounting=accounting,
         has_boxes=any(entry["path"] == coco.NAME for entry in manifest["files"]),
         known=list(_known_rows(dataset, outcomes)),
+        leaks=list(_known_rows(dataset, outcomes, only_leaks=True)),
         findings=findings(outcomes),
         is_passed=all(verdict.passed for verdict in verdicts),
         kind="images",
+        **terms(dataset, manifest, verdicts),
     )
     return text.encode()
+
+
+def terms(dataset: Dataset, manifest: Mapping[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """What the cards of all kinds of release say alike: verdict, datasheet, redistribution, where the licence is."""
+    statuses = Counter(outcome.status for verdict in verdicts for outcome in verdict.outcomes)
+    return {
+        "found": ", ".join(f"{statuses[status]:,} {words}" for status, words in STATUSES.items() if statuses[status]),
+        "checks": statuses.total(),
+        "sections": datasheet.sections(dataset, manifest),
+        "answer": datasheet.redistribution_answer(dataset),
+        "licence_link": link(licence_url(dataset.licence) or dataset.terms.licence_url or dataset.homepage),
+    }
 
 
 def front_matter(dataset: Dataset, manifest: Mapping[str, Any]) -> str:
@@ -89,7 +114,8 @@ def licence(dataset: Dataset) -> dict[str, str]:
     if identifier := spdx(dataset.licence):
         return {"license": identifier.lower()}
     name = re.sub(r"[^a-z0-9.]+", "-", dataset.licence.lower()).strip("-")
-    return {"license": "other", "license_name": name or "unknown", "license_link": dataset.homepage}
+    where = dataset.terms.licence_url or dataset.homepage
+    return {"license": "other", "license_name": name or "unknown", "license_link": where}
 
 
 def _tasks(dataset: Dataset) -> dict[str, list[str]]:
@@ -139,10 +165,14 @@ def findings(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.status in ("tolerated", "warned", "failed")]
 
 
-def _known_rows(dataset: Dataset, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, int, int | str, str]]:
+def _known_rows(
+    dataset: Dataset, outcomes: Sequence[Outcome], *, only_leaks: bool = False
+) -> Iterator[tuple[str, int, int | str, str]]:
     """Statement, rows in a complete copy, rows found here, source."""
     found = {outcome.code: outcome.failed for outcome in outcomes}
     for known in dataset.known:
+        if only_leaks and not known.is_leak:
+            continue
         yield known.statement, known.rows, found.get(known.code, "not checked"), known.source
 
 
@@ -159,6 +189,7 @@ def template(name: str) -> jinja2.Template:
         autoescape=False,
     )
     environment.filters |= {"code": _code, "literal": _literal, "identifier": _identifier, "address": _address}
+    environment.filters |= {"fenced": _fenced}
     return environment.get_template(name)
 
 
@@ -193,6 +224,12 @@ def _code(text: str) -> Verbatim:
 def _address(path: str) -> Verbatim:
     """A path below the release, as it may stand in a link or between quotation marks."""
     return Verbatim(quote(path))
+
+
+def _fenced(text: str) -> Verbatim:
+    """Lines of a code block, which they cannot end."""
+    lines = ["".join(char for char in line if char.isprintable()) for line in text.splitlines()]
+    return Verbatim("\n".join(lines).replace("`", ""))
 
 
 def _literal(text: str) -> Verbatim:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tasks import boxes
 from tasks.files import readable_json
-from tasks.release.croissant import licence_url
+from tasks.release.licences import licence_url
 from tasks.schema import Dataset
 
 NAME = "boxes.coco.json"

@@ -13,12 +13,15 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from tasks.release.licences import of_images
+from tasks.release.responsibility import RAI_CONFORMS_TO, about
+from tasks.release.statistics import Statistics
 from tasks.schema import Dataset
 
 Node = dict[str, Any]
 """One JSON-LD object."""
 
-CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", RAI_CONFORMS_TO]
 
 PARQUET = "application/x-parquet"  # the name by which mlcroissant chooses its reader; no registered media type exists
 
@@ -34,6 +37,7 @@ CONTEXT: Node = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "ddi-stats": "http://rdf-vocabulary.ddialliance.org/cv/SummaryStatisticType/2.1.2/",
     "description": {"@container": "@language"},
     "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
@@ -65,8 +69,23 @@ CONTEXT: Node = {
     "source": "cr:source",
     "subField": "cr:subField",
     "transform": "cr:transform",
+    "wd": "http://www.wikidata.org/entity/",
 }
 """The whole context of the specification, used or not: mlcroissant warns about a shorter one."""
+
+CARDINALITY = "wd:Q4049983"
+FIGURES: Mapping[str, tuple[str, str]] = {
+    "valid": ("cr:Int64", "ddi-stats:c646dd8"),
+    "invalid": ("cr:Int64", "ddi-stats:6459c62"),
+    "mean": ("cr:Float64", "ddi-stats:7975ed0"),
+    "deviation": ("cr:Float64", "ddi-stats:690ab50"),
+    "minimum": ("cr:Float64", "ddi-stats:a1d0ec6"),
+    "maximum": ("cr:Float64", "ddi-stats:8321e79"),
+}
+"""Figures of a column by the names that DDI's vocabulary of summary statistics gives them (as Dataverse uses them)."""
+
+SPLIT_KINDS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit"}
+"""The others are held back, and so for testing."""
 
 DATA_TYPES: Mapping[pa.DataType, str] = {
     pa.string(): "sc:Text",
@@ -111,6 +130,18 @@ MEANINGS: Mapping[str, str] = {
     "intensity_max": "Brightest grey level at published size.",
     "intensity_mean": "Mean grey level at published size.",
     "intensity_std": "Standard deviation of the grey levels at published size.",
+    "dark_share": "Share of the pixels that are within 5 % of black.",
+    "bright_share": "Share of the pixels that are within 5 % of white.",
+    "contrast": "Range between the darkest and the brightest hundredth of the pixels, as a share of white.",
+    "border_top": "Rows of uniform border at the top, in pixels of the published image.",
+    "border_right": "Columns of uniform border at the right, in pixels of the published image.",
+    "border_bottom": "Rows of uniform border at the bottom, in pixels of the published image.",
+    "border_left": "Columns of uniform border at the left, in pixels of the published image.",
+    "text_regions": "Lines that look like writing in the picture; null where it is too small to tell.",
+    "text_share": "Share of the image's area that these lines cover.",
+    "side_markers": "Lone letters near its left or right edge that look like side markers.",
+    "looks_inverted": "Whether it looks like a negative beside the others of its view; null where it cannot be told.",
+    "looks_turned_degrees": "Degrees, 0 to 270, by which it looks turned clockwise; null where it cannot be told.",
     "mask_archive": "Archive of the raw release that holds the published mask.",
     "mask_member": "Path of the published mask inside that archive.",
     "mask_source_sha256": "SHA-256 of the published mask file.",
@@ -133,11 +164,12 @@ def croissant(
     release: str,
     manifest: Mapping[str, Any],
     schema: pa.Schema,
-    published: str | None = None,
+    statistics: Statistics,
 ) -> bytes:
-    """``croissant.json`` of one release; ``published`` is the publisher's ISO date, where one is known."""
+    """``croissant.json`` of one release; ``statistics`` are those of the sample table."""
+    dataset = of_images(dataset)
     distribution = [*files(manifest), *_file_sets(dataset, manifest)]
-    return described(dataset, release, manifest, distribution, _record_sets(dataset, manifest, schema), published)
+    return described(dataset, release, manifest, distribution, _record_sets(dataset, manifest, schema, statistics))
 
 
 def described(
@@ -146,7 +178,6 @@ def described(
     manifest: Mapping[str, Any],
     distribution: list[Node],
     record_sets: list[Node],
-    published: str | None,
 ) -> bytes:
     """The whole description as text, around what differs between kinds of release."""
     node: Node = {
@@ -156,31 +187,17 @@ def described(
         "alternateName": dataset.title,
         "description": dataset.summary,
         "conformsTo": CONFORMS_TO,
-        "citeAs": dataset.citation,
+        "citeAs": dataset.terms.bibtex or dataset.citation,
         "identifier": release,
         "keywords": ["medical imaging", *([] if "documents" in manifest else dataset.labels)],
-        "license": licence_url(dataset.licence) or dataset.licence,
         "url": dataset.homepage,
         "version": _version(dataset.version, release),
-        "prov:wasDerivedFrom": [_input(entry) for entry in _sorted(manifest["inputs"], "name")],
+        "datePublished": dataset.published,
+        **about(dataset, manifest),
         "distribution": distribution,
         "recordSet": record_sets,
     }
-    if published is not None:
-        node["datePublished"] = published
     return (json.dumps(node, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def spdx(licence: str) -> str | None:
-    """SPDX identifier of a Creative Commons licence as people write it (``CC BY 4.0``); None for any other text."""
-    name = re.sub(r"[\s-]+", "-", licence.strip()).upper()
-    return name if re.fullmatch(r"CC(0|-BY(-(NC|SA|ND))*)-\d\.\d", name) else None
-
-
-def licence_url(licence: str) -> str | None:
-    """Where the text of the licence stands, if its name says so without doubt."""
-    identifier = spdx(licence)
-    return identifier and f"https://spdx.org/licenses/{identifier}.html"
 
 
 def _version(declared: str, release: str) -> str:
@@ -194,15 +211,6 @@ def _version(declared: str, release: str) -> str:
 
 def _sorted(entries: Any, key: str) -> list[Mapping[str, Any]]:
     return sorted(entries, key=lambda entry: str(entry[key]))
-
-
-def _input(entry: Mapping[str, Any]) -> Node:
-    return {
-        "@type": "prov:Entity",
-        "prov:label": entry["name"],
-        "contentSize": f"{entry['bytes']} B",
-        "sha256": entry["sha256"],
-    }
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -272,8 +280,10 @@ def _shards(manifest: Mapping[str, Any], store: str) -> list[str]:
 # ---- records --------------------------------------------------------------------------------------------------------
 
 
-def _record_sets(dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schema) -> list[Node]:
-    sets = [_splits(dataset, manifest), _samples(dataset, schema)]
+def _record_sets(
+    dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schema, statistics: Statistics
+) -> list[Node]:
+    sets = [_splits(dataset, manifest), _samples(dataset, manifest, schema, statistics)]
     if _shards(manifest, "parquet"):
         sets.append(_images_of_parquet(dataset, schema))
     elif _shards(manifest, "webdataset"):
@@ -283,29 +293,50 @@ def _record_sets(dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schem
 
 
 def _splits(dataset: Dataset, manifest: Mapping[str, Any]) -> Node:
-    counts = {name: manifest["splits"].get(name, {}).get("samples", 0) for name in dataset.splits}
+    """An enumeration in reading order, those without a sample too."""
+    counts = {name: manifest["splits"].get(name, {}) for name in dataset.splits}
+    types = {"name": "sc:Text", "url": "sc:URL", "samples": "sc:Integer", "groups": "sc:Integer"}
     return _record_set(
         "splits",
-        "The splits in reading order, with their number of samples.",
+        "The splits in reading order: what each is for, its samples, its groups. No group is in two labelled splits.",
         [
-            {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"},
-            {"@type": "cr:Field", "@id": "splits/samples", "name": "samples", "dataType": "sc:Integer"},
+            {"@type": "cr:Field", "@id": f"splits/{name}", "name": name, "dataType": kind}
+            for name, kind in types.items()
         ],
         key="splits/name",
     ) | {
-        "dataType": "cr:Split",
-        "data": [{"splits/name": name, "splits/samples": count} for name, count in counts.items()],
+        "dataType": ["sc:Enumeration", "cr:Split"],
+        "data": [
+            {
+                "splits/name": name,
+                "splits/url": SPLIT_KINDS.get(name, "cr:TestSplit"),
+                "splits/samples": count.get("samples", 0),
+                "splits/groups": count.get("groups", 0),
+            }
+            for name, count in counts.items()
+        ],
     }
 
 
-def _samples(dataset: Dataset, schema: pa.Schema) -> Node:
+def _samples(dataset: Dataset, manifest: Mapping[str, Any], schema: pa.Schema, statistics: Statistics) -> Node:
     source = {"fileObject": {"@id": "samples.parquet"}}
+    fields = [_column("samples", field, source, dataset) for field in schema]
+    for described in fields:
+        if figures := statistics.get(described["name"]):
+            described["cr:annotation"] = [
+                _figure(f"{described['@id']}/{name}", name, value, FIGURES[name]) for name, value in figures.items()
+            ]
+    count = sum(split["samples"] for split in manifest["splits"].values())
     return _record_set(
         "samples",
         "One record per sample, without its image: identity, labels, the publisher's columns, hashes and statistics.",
-        [_column("samples", field, source, dataset) for field in schema],
+        fields,
         key="samples/sample_id",
-    )
+    ) | {"cr:annotation": [_figure("samples/count", "count", count, ("cr:Int64", CARDINALITY))]}
+
+
+def _figure(identifier: str, name: str, value: float, kinds: tuple[str, str]) -> Node:
+    return {"@type": "cr:Field", "@id": identifier, "name": name, "dataType": [*kinds], "value": value}
 
 
 def _images_of_parquet(dataset: Dataset, schema: pa.Schema) -> Node:

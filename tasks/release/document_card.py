@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tasks.release import document_record
-from tasks.release.card import Verbatim, findings, licence, link, size_category, template
+from tasks.release.card import Verbatim, findings, licence, link, size_category, template, terms
 from tasks.release.document_record import Record
 from tasks.schema import Accounting, Dataset, Verdict
 
@@ -41,6 +41,7 @@ def card(
         findings=findings([outcome for verdict in verdicts for outcome in verdict.outcomes]),
         is_passed=all(verdict.passed for verdict in verdicts),
         kind="documents",
+        **terms(dataset, manifest, verdicts),
     )
     return text.encode()
 

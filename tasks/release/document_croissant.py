@@ -24,7 +24,7 @@ def croissant(
     record_sets = [
         _record_set(document, table, schemas[table["path"]]) for document in documents for table in document["tables"]
     ]
-    return described(dataset, release, manifest, list(files(manifest)), record_sets, dataset.published)
+    return described(dataset, release, manifest, list(files(manifest)), record_sets)
 
 
 def _record_set(document: Record, table: Mapping[str, Any], schema: pa.Schema) -> Node:
