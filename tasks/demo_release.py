@@ -150,7 +150,8 @@ def _write_archive(
                 continue
             # Each film has a generator of its own: it looks the same whatever else the release holds.
             rng = np.random.default_rng([seed, exam.patient, exam.number])
-            phantom = chest(rng, side, exam.findings, exam.view)
+            # A release without defects has no words burned in, which are one.
+            phantom = chest(rng, side, exam.findings, exam.view, has_words=bool(roles))
             content = _content(phantom.pixels, role)
             for _ in range(2 if role == "duplicated" else 1):
                 _add(archive, f"images/{exam.image}", content)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks import scan_sector
+from tasks import image_checks, scan_sector
 from tasks.schema import Encoding, ImageRules, Transform
 
 cv2.setNumThreads(1)  # one image per process at a time: Dask's workers are the parallelism
@@ -29,6 +29,9 @@ JPEG_QUALITY = 95
 """Where none is given."""
 HISTOGRAM_BINS = 64
 """Bins over the full range of the bit depth, kept per image for the report."""
+THUMBNAIL_SIDE = 64
+PICTURE_SIDE = 128
+"""Pixels; what images are compared with each other by, see :mod:`tasks.fingerprints`."""
 
 SIGNATURES: Mapping[Encoding, bytes] = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
 """First bytes of a file (PNG 3rd edition, 5.2; ITU-T T.81, B.1.1.3)."""
@@ -52,6 +55,10 @@ class Converted:
     """Whether these are the published bytes, untouched."""
     histogram: list[int]
     """64 pixel counts over the full range of the bit depth, at published size, channels added up."""
+    thumbnail: bytes
+    """64 × 64 grey levels of 8 bits, row by row: area averages, whatever the shape of the image."""
+    picture: bytes
+    """The same of 128 × 128."""
     facts: dict[str, Any]
     """Values of :data:`tasks.schema.IMAGE_COLUMNS`."""
 
@@ -68,7 +75,8 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
     mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha)
     published, cleaned = _clean(decoded, rules)
     steps += cleaned
-    histogram, intensity = _intensities(published)
+    luma = _luma(published)
+    counts = _counts(published)
     stored, reduced = _reduce(published, transform.size)
     is_kept = transform.size is None and not steps and data.startswith(SIGNATURES[transform.encoding])
     encoded = data if is_kept else _encode(stored, transform)
@@ -87,9 +95,13 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
         "image_bytes": len(encoded),
         "image_sha256": source_sha256 if is_kept else hashlib.sha256(encoded).hexdigest(),
         "transform": KEPT if is_kept else "; ".join([*steps, *reduced, transform.encoding]),
-        **intensity,
+        **_intensities(counts),
+        **image_checks.facts(luma, counts if luma is published else _counts(luma)),
     }
-    return Converted(encoded, is_kept, histogram, facts)
+    histogram = counts.reshape(HISTOGRAM_BINS, -1).sum(axis=1).tolist()
+    picture = _picture(luma)
+    thumbnail = cv2.resize(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    return Converted(encoded, is_kept, histogram, thumbnail.tobytes(), picture.tobytes(), facts)
 
 
 def decode(data: bytes, *, drops_alpha: bool = False) -> tuple[str, Pixels, list[str]]:
@@ -198,24 +210,28 @@ def pixel_hash(pixels: Pixels) -> str:
     return content.hexdigest()
 
 
-def _intensities(pixels: Pixels) -> tuple[list[int], dict[str, float]]:
-    """64-bin histogram, and minimum, maximum, mean and standard deviation in grey levels, from one exact histogram."""
+def _counts(pixels: Pixels) -> npt.NDArray[np.int64]:
+    """Pixels of each grey level that the type has, channels added up."""
     levels = int(np.iinfo(pixels.dtype).max) + 1
     planes = [pixels] if pixels.ndim == 2 else [np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[2])]
     counts = np.zeros(levels, np.int64)
     for plane in planes:
         counts += cv2.calcHist([plane], [0], None, [levels], [0, levels]).ravel().astype(np.int64)
-    values = np.arange(levels, dtype=np.float64)
+    return counts
+
+
+def _intensities(counts: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Minimum, maximum, mean and standard deviation in grey levels, exact."""
+    values = np.arange(len(counts), dtype=np.float64)
     total = counts.sum()
     mean = float((counts * values).sum() / total)
     present = np.flatnonzero(counts)
-    statistics = {
+    return {
         "intensity_min": float(present[0]),
         "intensity_max": float(present[-1]),
         "intensity_mean": mean,
         "intensity_std": float(np.sqrt((counts * (values - mean) ** 2).sum() / total)),
     }
-    return counts.reshape(HISTOGRAM_BINS, -1).sum(axis=1).tolist(), statistics
 
 
 def _reduce(pixels: Pixels, size: int | None) -> tuple[Pixels, list[str]]:
@@ -227,6 +243,17 @@ def _reduce(pixels: Pixels, size: int | None) -> tuple[Pixels, list[str]]:
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     reduced = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)
     return reduced, [f"area {width}x{height} to {target[0]}x{target[1]}"]
+
+
+def _picture(luma: Pixels) -> Pixels:
+    """128 × 128 grey levels of 8 bits: what images are compared with each other by.
+
+    Shape is given up on purpose: an image that was turned, scaled or stretched becomes the same picture, turned.
+    """
+    small = cv2.resize(luma, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA)
+    if small.dtype != np.uint8:  # few of 16 bits use all of them
+        small = cv2.convertScaleAbs(small, alpha=255 / image_checks.white_level(int(luma.max()), 16))
+    return small
 
 
 def _encode(pixels: Pixels, transform: Transform) -> bytes:

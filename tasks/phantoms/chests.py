@@ -46,8 +46,13 @@ def chest(
     side: int = 1024,
     findings: frozenset[str] = frozenset(),
     view: Literal["PA", "AP"] = "PA",
+    *,
+    has_words: bool = True,
 ) -> Phantom:
-    """A frontal chest film with these findings, uint8 (side, side); the same generator state gives the same film."""
+    """A frontal chest film with these findings, uint8 (side, side); the same generator state gives the same film.
+
+    Without ``has_words`` its lead letter is all that is written on it, and not a pixel else differs.
+    """
     unknown = sorted(findings - PAINTERS.keys())
     if unknown:
         message = f"unknown findings {unknown}; known are {', '.join(PAINTERS)}"
@@ -71,7 +76,7 @@ def chest(
     attenuation = enlarge(soft, fine)
     attenuation += _slender_bones(thorax, fine)
     attenuation += _lung_vessels(rng, thorax, enlarge(air, fine))
-    film = _mark(rng, _exposed(rng, thorax, attenuation), view)
+    film = _mark(rng, _exposed(rng, thorax, attenuation), view, has_words=has_words)
     boxes = tuple(_box(name, drawn[name].extent, side) for name in BOXED if name in drawn)
     return Phantom(_digitised(rng, film, side), boxes)
 
@@ -174,7 +179,7 @@ def _exposed(rng: np.random.Generator, thorax: Thorax, attenuation: Plane) -> Gr
     return grey
 
 
-def _mark(rng: np.random.Generator, film: Grey, view: str) -> Grey:
+def _mark(rng: np.random.Generator, film: Grey, view: str, *, has_words: bool) -> Grey:
     """The film with its lead letter, and with the word PORTABLE on some of those taken lying down."""
     side = film.shape[0]
     is_left = rng.random() < 0.7
@@ -182,7 +187,9 @@ def _mark(rng: np.random.Generator, film: Grey, view: str) -> Grey:
     weight = max(1, side // 170)
     _write(film, "L" if is_left else "R", (x, y), 1.3, weight)
     if view == "AP" and rng.random() < 0.5:
-        _write(film, "PORTABLE", (rng.uniform(0.04, 0.08), rng.uniform(0.055, 0.08)), 0.55, max(1, side // 300))
+        place = (rng.uniform(0.04, 0.08), rng.uniform(0.055, 0.08))
+        if has_words:
+            _write(film, "PORTABLE", place, 0.55, max(1, side // 300))
     return film
 
 

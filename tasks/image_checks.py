@@ -1,0 +1,108 @@
+"""What can be told of one image by itself: how much of it is black or white, contrast, borders, and what is written.
+
+Facts only, as columns of the sample table; what is too dark or too wide is for the gate to say. All are of the
+published pixels after cleaning, colour as luma. Grey levels are counted against white, which is 255 for 8 bits; deeper
+images seldom use all of their 16 bits, so theirs is the top of the smallest of 8, 10, 12, 14 and 16 bits that holds
+their brightest pixel.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks import burned_in_text
+
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that detectors have (DICOM PS3.3, C.7.6.3: Bits Stored)."""
+NEAR = 0.05
+"""Of white: as near to black, or to white, a pixel counts as such."""
+TAILS = (0.01, 0.99)
+"""Quantiles that contrast lies between: a lead letter is white on the flattest of films."""
+AT_ONCE = 32
+"""Rows looked at together."""
+NOISE = 0.12
+"""Of the contrast: as far apart are the darkest and the brightest pixel of a row that is border. Noise with a standard
+deviation of three of 255 levels has that among a thousand pixels; a wire or a letter is more."""
+SAME = 0.06
+"""Of the contrast: as far is the level of a border's rows from that of its first."""
+
+Pixels = npt.NDArray[Any]
+"""(height, width), uint8 or uint16."""
+Counts = npt.NDArray[np.int64]
+"""Pixels of each grey level, all levels of the type."""
+
+
+def facts(luma: Pixels, counts: Counts) -> dict[str, Any]:
+    """Columns ``dark_share`` to ``side_markers`` of :data:`tasks.schema.IMAGE_COLUMNS`.
+
+    What is written is null where the image is too small to tell.
+    """
+    white = white_level(int(np.flatnonzero(counts)[-1]), luma.dtype.itemsize * 8)
+    levels = _levels(counts, white)
+    return {**levels, **_borders(luma, levels["contrast"] * white), **_writing(luma, white)}
+
+
+def white_level(brightest: int, bit_depth: int) -> int:
+    """The grey level that is white in an image of this depth whose brightest pixel is this."""
+    return 255 if bit_depth == 8 else next(2**bits - 1 for bits in DEPTHS if brightest < 2**bits)
+
+
+def _levels(counts: Counts, white: int) -> dict[str, float]:
+    up_to = np.cumsum(counts)
+    total = int(up_to[-1])
+    low, high = np.searchsorted(up_to, [share * total for share in TAILS])
+    dark, bright = int(NEAR * white), white - int(NEAR * white)
+    return {
+        "dark_share": float(up_to[dark] / total),
+        "bright_share": float((total - up_to[bright - 1]) / total),
+        "contrast": float((high - low) / white),
+    }
+
+
+def _borders(luma: Pixels, contrast: float) -> dict[str, int]:
+    """Pixels of uniform border on each side; an image that is nothing else is all ``border_top``."""
+    top = _border(luma, contrast)
+    bottom = _border(luma[top:][::-1], contrast)
+    inner = luma[top : luma.shape[0] - bottom].T
+    left = _border(inner, contrast)
+    right = _border(inner[left:][::-1], contrast)
+    return {"border_top": top, "border_right": right, "border_bottom": bottom, "border_left": left}
+
+
+def _border(rows: Pixels, contrast: float) -> int:
+    """How many of the first rows are of one grey level, noise aside; ``contrast`` of the image in grey levels."""
+    if not rows.size:
+        return 0
+    edge = float(_middle(rows[:1])[0])
+    # One row, then more and more: most images have no border, and their other rows need not be looked at.
+    ends: list[int] = [0, 1, *range(AT_ONCE, len(rows), AT_ONCE), len(rows)]
+    for start, end in pairwise(ends):
+        part = rows[start:end]
+        spread = part.max(axis=1).astype(np.int64) - part.min(axis=1)
+        is_picture = (spread > NOISE * contrast) | (np.abs(_middle(part) - edge) > SAME * contrast)
+        if is_picture.any():
+            return start + int(is_picture.argmax())
+    return len(rows)
+
+
+def _middle(rows: Pixels) -> npt.NDArray[np.float64]:
+    """Of each row, between its darkest and its brightest pixel."""
+    return np.asarray((rows.min(axis=1).astype(np.float64) + rows.max(axis=1)) / 2)
+
+
+def _writing(luma: Pixels, white: int) -> dict[str, Any]:
+    grey = luma if luma.dtype == np.uint8 else cv2.convertScaleAbs(luma, alpha=255 / white)
+    found = burned_in_text.find(np.asarray(grey, np.uint8))
+    if found is None:
+        return {"text_regions": None, "text_share": None, "side_markers": None}
+    area = sum(w * h for _, _, w, h in found.text)
+    return {
+        "text_regions": len(found.text),
+        "text_share": area / luma.size,
+        "side_markers": len(found.markers),
+    }
