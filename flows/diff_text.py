@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from flows.console import counts_text, size
 from tasks.datasets import catalogue
+from tasks.quality import drift
+from tasks.quality.drift import Shift
 from tasks.release.diff import CHANGES, KINDS, Difference, Finding, Inputs, Kind, Setting
 
 EXAMPLES = 5
@@ -40,6 +42,7 @@ def _lines(difference: Difference) -> Iterator[str]:
     yield from _moves(found["moved"])
     yield from _quarantine(difference)
     yield from _columns(difference)
+    yield from _drift(difference.drift)
     yield from _moved_in_raw(found["moved-in-raw"])
     shards = difference.shards
     yield (
@@ -101,6 +104,14 @@ def _columns(difference: Difference) -> Iterator[str]:
     parts = [f"{', '.join(names)} {what}" for what, names in named.items() if names]
     if parts:
         yield f"  columns    {'; '.join(parts)} (not compared row by row)"
+
+
+def _drift(shifts: Sequence[Shift]) -> Iterator[str]:
+    if not shifts:
+        return
+    yield f"  drift      {', '.join(drift.summary(shifts))}"
+    for shift in drift.largest(shifts, EXAMPLES):
+        yield f"{_INDENT}{shift.subject}: {shift.sentence}"
 
 
 def _moved_in_raw(finding: Finding) -> Iterator[str]:
@@ -170,6 +181,8 @@ def as_json(difference: Difference) -> str:
         "inputs": _inputs_json(difference.inputs),
         "settings": {setting.name: [setting.before, setting.after] for setting in difference.settings},
         "columns": asdict(difference.columns),
+        "drift": [shift.as_json() for shift in drift.largest(difference.drift, least=0.0)],
+        "drift_compared": sum(shift.effect is not None for shift in difference.drift),
         "shards": difference.shards.files,
         "shared_shards": difference.shards.shared,
         "bytes": difference.shards.size_bytes,

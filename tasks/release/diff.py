@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.datasets import catalogue
 from tasks.files import read_json, read_table
 from tasks.lake import Lake
-from tasks.schema import FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
+from tasks.quality.drift import Shift, between_releases
+from tasks.quality.drift import columns as drift_columns
+from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
 from tasks.storage import Location, open_table
 
 Kind = Literal[
@@ -42,8 +46,8 @@ CHANGES: tuple[Kind, ...] = ("labels", "boxes", "metadata", "pixels", "stored-im
 """What makes a sample a changed one. ``image-facts`` is what conversion measured and did, on the image and its mask; it
 may differ where decoded pixels and stored bytes are the same."""
 
-PLACEMENT = ("sample_id", "split", "shard", "row", "tar_offset")
-"""Not compared as columns; ``split`` has a kind of its own."""
+PLACEMENT = ("sample_id", "split", "shard", "row", "tar_offset", *(name for name, _ in COMPARED_COLUMNS))
+"""Not compared as columns; ``split`` has a kind of its own, and what the other images tell of one changes with them."""
 KIND_OF: Mapping[str, Kind] = {
     **{name: "image-facts" for name, _ in (*IMAGE_COLUMNS, *MASK_COLUMNS)},
     "pixel_sha256": "pixels",
@@ -135,6 +139,9 @@ class Difference:
     settings: tuple[Setting, ...]
     columns: Columns
     shards: Shards
+    drift: tuple[Shift, ...] = ()
+    """How labels, patients and images differ as a whole; empty for a dataset that is not declared any more, and where
+    one release is not published yet (its ``quality/drift.json`` has them)."""
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -160,12 +167,30 @@ def compare(before: tuple[Lake, str], after: tuple[Lake, str]) -> Difference:
 
     Raises :class:`ScanmillError` for releases of different datasets, :class:`UnusableInput` for a damaged one.
     """
-    return _compared(_published(*before), _published(*after))
+    difference = _compared(_published(*before), _published(*after))
+    declared = catalogue().get(difference.dataset)
+    if declared is None:
+        return difference
+    frames = [read_samples(lake, release, drift_columns(declared)) for lake, release in (before, after)]
+    return replace(difference, drift=tuple(between_releases(declared, *frames)))
 
 
 def compare_staged(before: tuple[Lake, str], folder: Location, manifest: Mapping[str, Any]) -> Difference:
     """The same of a release and one in the making, which has a folder and will have this manifest."""
     return _compared(_published(*before), _open(folder, manifest))
+
+
+def read_samples(lake: Lake, release: str, wanted: Sequence[str]) -> pd.DataFrame:
+    """Those of the wanted columns that the sample table of a published release has.
+
+    Raises :class:`ScanmillError` where there is no such release or it has no samples, :class:`UnusableInput` for a
+    damaged one.
+    """
+    opened = _published(lake, release)
+    there = set(opened.samples.schema_arrow.names)
+    with _naming_damage(opened.folder, "samples.parquet"):
+        frame: pd.DataFrame = opened.samples.read(columns=[name for name in wanted if name in there]).to_pandas()
+        return frame
 
 
 def _compared(old: _Release, new: _Release) -> Difference:

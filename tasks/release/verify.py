@@ -17,7 +17,7 @@ from tasks.files import read_frame, read_json, sha256_file
 from tasks.lake import Lake, latest_release
 from tasks.progress import Meter
 from tasks.release import document_record
-from tasks.release.manifest import count_splits, is_volatile, name_of
+from tasks.release.manifest import PAGE, count_splits, is_volatile, name_of
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
 from tasks.storage import Location, size_of
 from tasks.storage import listed as stored
@@ -54,6 +54,8 @@ def verify(lake: Lake, release: str) -> Verification:
         return Verification(release, 0, 0, 0, (*problems, f"manifest.json: cannot be read ({_said(error)})"))
     problems += _header_problems(manifest, release)
     problems += _file_problems(folder, listed)
+    if not (folder / PAGE).is_file() and PAGE not in {entry["path"] for entry in listed}:
+        problems.append(f"{PAGE}: is missing")  # no digest covers it, but nobody should be without
     problems += _extra_files(folder, {str(entry["path"]) for entry in listed})
     if not any(problem.startswith(TABLES) for problem in problems):  # what is damaged need not be counted
         problems += _content_problems(folder, manifest, {problem.partition(": ")[0] for problem in problems})
