@@ -12,6 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.learning_artifacts import evaluation_artifacts, shown_in_prefect
+from flows.lineage_events import told_to_openlineage
 from flows.parameters import LakePlace, described, insist_on_absolute
 from tasks import steps
 from tasks.learning.runs import find_run
@@ -33,7 +34,13 @@ def evaluate(
     """
     insist_on_absolute(lake)
     insist_on_reachable(location(lake))
-    with shown_in_prefect(find_run(lake, run).recipe.dataset) as show, steps.in_time():
+    recipe = find_run(lake, run).recipe
+    with (
+        shown_in_prefect(recipe.dataset) as show,
+        told_to_openlineage(f"evaluate.{recipe.name}") as told,
+        steps.in_time(),
+    ):
         outcome: dict[str, Any] = steps.evaluate(run, lake, resamples)
+        told.learning(lake, outcome)
         show(lambda: evaluation_artifacts(lake, outcome))
     return outcome

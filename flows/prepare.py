@@ -16,6 +16,7 @@ from pydantic import Field
 
 from expectations.gates import judge
 from flows.credentials import secrets_for
+from flows.lineage_events import told_to_openlineage
 from flows.parameters import DatasetName, LakePlace, RawPlaces, described, insist_on_absolute
 from flows.showing import shown_in_prefect
 from tasks import steps
@@ -78,6 +79,7 @@ def prepare(
     insist_on_reachable(place.home)
     with (
         shown_in_prefect(place) as shown,
+        told_to_openlineage(f"prepare.{dataset}") as told,
         lock(place.lock, purpose=f"a prepare of {dataset} into {lake}") as held,
         complaining_of_space(place.home),
         steps.in_time(),
@@ -99,6 +101,7 @@ def prepare(
             allow_missing=allow_missing,
         )
         plan = steps.index(wanted, steps.gather(wanted, secrets), rehash=rehash)
+        told.making(place, plan.release, plan.request.raw)
         with shown.outcome_of(plan.release):
             if plan.is_published:
                 reuse_published(plan, allow_gate_failure=allow_gate_failure)

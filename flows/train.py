@@ -13,6 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.learning_artifacts import shown_in_prefect, training_artifacts
+from flows.lineage_events import told_to_openlineage
 from flows.parameters import LakePlace, described, insist_on_absolute
 from tasks import steps
 from tasks.learning.recipe import load
@@ -40,8 +41,10 @@ def train(
     """
     insist_on_absolute(lake)
     insist_on_reachable(location(lake))
-    with shown_in_prefect(load(recipe).dataset) as show, steps.in_time():
+    wanted = load(recipe)
+    with shown_in_prefect(wanted.dataset) as show, told_to_openlineage(f"train.{wanted.name}") as told, steps.in_time():
         outcome: dict[str, Any] = steps.train(recipe, lake, release, run)
+        told.learning(lake, outcome)
         show(lambda: training_artifacts(lake, outcome))
     if outcome["is_new"]:
         resource = {"prefect.resource.id": f"scanmill.run.{outcome['run']}", "prefect.resource.name": outcome["run"]}

@@ -7,7 +7,7 @@ not be read for other reasons is for :mod:`tasks.archives` to say.
 
 from tasks.tarballs.entries import DAMAGES, Entry
 from tasks.tarballs.listing import Listing, Tick, forget, insist_on_content, is_remembered, is_tar_name, scan
-from tasks.tarballs.reading import Unreadable, read
+from tasks.tarballs.reading import Unreadable, data_range, read, salvage
 
 __all__ = [
     "DAMAGES",
@@ -15,10 +15,12 @@ __all__ = [
     "Listing",
     "Tick",
     "Unreadable",
+    "data_range",
     "forget",
     "insist_on_content",
     "is_remembered",
     "is_tar_name",
     "read",
+    "salvage",
     "scan",
 ]

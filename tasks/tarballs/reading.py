@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tarfile
 import threading
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from indexed_gzip import IndexedGzipFile
 
 from tasks.storage import is_remote, location, look, open_archive, read_bytes
 from tasks.tarballs.entries import BAD_HEADER, data_of, name_of, open_tar
 from tasks.tarballs.seek_points import SPACING_BYTES
-from tasks.tarballs.streams import Source, Stream, blocks, inflated, is_gzip
+from tasks.tarballs.streams import PIECE_BYTES, Source, Stream, blocks, inflated, is_gzip
+
+Found = TypeVar("Found")
 
 READ_AHEAD_BYTES = 16 * 2**20
 """Every refill inflates from a seek point, half of :data:`SPACING_BYTES` in vain on average; members lie in order."""
@@ -34,15 +38,37 @@ def read(path: str, seek: str, name: str, offset: int, *, crc32: int, limit_byte
     Without seek points, or where they lead astray, it inflates from where it stopped last, or else from the start.
     Raises :class:`Unreadable` with ``unreadable-member`` or ``crc-mismatch``.
     """
+    return _with_stream(path, seek, version, lambda stream: _member(stream, name, offset, crc32, limit_bytes))
+
+
+def data_range(path: str, seek: str, name: str, offset: int, *, limit_bytes: int, version: str = "") -> tuple[int, int]:
+    """Where, in the unpacked stream, the bytes of that file begin, and how many they are.
+
+    Raises :class:`Unreadable`.
+    """
+
+    def place(stream: Any) -> tuple[int, int]:
+        _, info = _header(stream, name, offset, limit_bytes)
+        return info.offset_data, info.size
+
+    return _with_stream(path, seek, version, place)
+
+
+def salvage(path: str, name: str, offset: int, *, limit_bytes: int, version: str = "") -> bytes:
+    """What is there of a file that breaks off, or whose checksum does not fit; in a damaged archive from the start."""
+    return _with_stream(path, "", version, lambda stream: _what_is_there(stream, name, offset, limit_bytes))
+
+
+def _with_stream(path: str, seek: str, version: str, take: Callable[[Any], Found]) -> Found:
     version = version or look(location(path)).version
     with _reading:
         if not _is_packed(path, version):
-            return _member(_plain(path, version), name, offset, crc32, limit_bytes)
+            return take(_plain(path, version))
         indexed = _indexed(path, version, seek, _stamp(seek))
         if indexed is not None:
             with contextlib.suppress(Unreadable, OSError, ValueError):
-                return _member(indexed, name, offset, crc32, limit_bytes)
-        return _member(_from_the_start(path, version), name, offset, crc32, limit_bytes)
+                return take(indexed)
+        return take(_from_the_start(path, version))
 
 
 def _stamp(seek: str) -> str:
@@ -84,7 +110,7 @@ def _from_the_start(path: str, version: str) -> Stream:
     return Stream(lambda: inflated(blocks(location(path)), Source()))
 
 
-def _member(stream: Any, name: str, offset: int, crc32: int, limit_bytes: int) -> bytes:
+def _header(stream: Any, name: str, offset: int, limit_bytes: int) -> tuple[tarfile.TarFile, tarfile.TarInfo]:
     stream.seek(offset)
     try:
         tar = open_tar(stream)
@@ -93,6 +119,20 @@ def _member(stream: Any, name: str, offset: int, crc32: int, limit_bytes: int) -
     info = tar.next()
     if info is None or name_of(info) != name or not info.isfile() or not 0 <= info.size <= limit_bytes:
         raise Unreadable("unreadable-member", f"no file {name} at byte {offset}: the archive has changed")
+    return tar, info
+
+
+def _what_is_there(stream: Any, name: str, offset: int, limit_bytes: int) -> bytes:
+    _, info = _header(stream, name, offset, limit_bytes)
+    stream.seek(info.offset_data)
+    found = bytearray()
+    while len(found) < info.size and (piece := stream.read(min(PIECE_BYTES, info.size - len(found)))):
+        found += piece
+    return bytes(found)
+
+
+def _member(stream: Any, name: str, offset: int, crc32: int, limit_bytes: int) -> bytes:
+    tar, info = _header(stream, name, offset, limit_bytes)
     data = b"".join(data_of(tar, info))
     if len(data) != info.size:
         raise Unreadable("unreadable-member", f"{len(data)} of {info.size} bytes are there")
