@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect.client.schemas.actions import ArtifactCreate
@@ -18,6 +18,7 @@ from tasks.datasets import find
 from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.progress import Progress
+from tasks.quality.drift import Shift, largest
 from tasks.schema import Accounting, Outcome, Status, Verdict
 from tasks.sources.fetched import Fetched
 from tasks.storage import Location
@@ -26,6 +27,8 @@ LAKE_URL = "SCANMILL_LAKE_URL"
 """Environment variable: where a web server shows the lake. Browsers follow no ``file://`` link out of Prefect's UI."""
 NAMED = 40
 """Fetched files of each kind that are named; ``raw/fetched.jsonl`` has all."""
+HARMLESS = ("distinct_pixel_contents", "groups")
+"""Findings that are counts and no trouble."""
 ORDER: tuple[Status, ...] = ("failed", "warned", "known", "tolerated", "passed")
 
 
@@ -42,19 +45,47 @@ def _outcome(lake: Lake, release: str, folder: Location) -> list[ArtifactCreate]
     verdicts = [Verdict.from_json(verdict) for verdict in report["verdicts"]]
     words = "published" if report["published"] else "refused by a gate; nothing was published"
     title = f"{lake.dataset}@{release}: {words}"
-    found = [_link(lake, title, folder / "quality" / "index.html"), _gates(lake, title, verdicts)]
+    found = [_link(lake, title, folder / "quality" / "index.html", report), _gates(lake, title, verdicts)]
     if report["accounting"]:
         found.append(_accounting(lake, title, Accounting.from_json(report["accounting"])))
     return found
 
 
-def _link(lake: Lake, title: str, page: Location) -> ArtifactCreate:
+def _link(lake: Lake, title: str, page: Location, report: Mapping[str, Any]) -> ArtifactCreate:
+    lines = [f"[{title}]({address(lake, page)})", "", *(f"* {_plain(line)}" for line in _essentials(report))]
     return ArtifactCreate(
         key=f"{lake.dataset}-report",
         type="markdown",
         description=f"The data-quality report of {title}. It lies at {page}",
-        data=f"[{title}]({address(lake, page)})",
+        data="\n".join(lines),
     )
+
+
+def _essentials(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report in a few lines: what the gates said, what was kept, what leaks, what differs most."""
+    outcomes = [outcome for verdict in report["verdicts"] for outcome in verdict["outcomes"]]
+    for status in ORDER:
+        if codes := [outcome["code"] for outcome in outcomes if outcome["status"] == status]:
+            yield f"{len(codes)} {status}" + (f": {', '.join(codes)}" if status != "passed" else "")
+    if counted := report["accounting"]:
+        yield (
+            f"kept {counted['written']:,} of {counted['members']:,} archive members, "
+            f"refused {counted['quarantined']:,}, no data {sum(counted['ignored'].values()):,}"
+        )
+    if "findings" in report:
+        yield from _leaks(report)
+        shifts = largest([Shift(**shift) for shift in report["drift"]], 1)
+        yield f"largest drift between splits: {shifts[0].sentence}" if shifts else "no sure drift between splits"
+
+
+def _leaks(report: Mapping[str, Any]) -> Iterator[str]:
+    near = report["near_duplicates"]
+    found = {name: finding for name, finding in report["findings"].items() if name not in HARMLESS and finding["value"]}
+    yield from (f"duplicates and leakage: {finding['value']:,} {finding['sentence']}" for finding in found.values())
+    if near and near["across_labelled_splits"]:
+        yield f"duplicates and leakage: {near['across_labelled_splits']:,} near-duplicate pairs across labelled splits"
+    elif not found:
+        yield "no duplicates or leakage found" + ("" if near else "; near-duplicates were not looked for")
 
 
 def address(lake: Lake, place: Location) -> str:

@@ -1,65 +1,104 @@
-"""The report in a real browser: it draws, and no request leaves the page."""
+"""The report in a real browser: it asks nothing of the network, fits the window, and can be read by everyone."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="Chromium is not installed, so no page can be drawn"
-)
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.browser import Browser, Scheme, needs_browser
+from tests.made_up_report import whole, write
 
-BROWSERS_OWN = {
-    "accounts.google.com",
-    "android.clients.google.com",
-    "clients2.google.com",
-    "update.googleapis.com",
-    "www.google.com",
-}
-"""Hosts that Chromium asks for reasons of its own, a blank page too; the test makes sure the page names none."""
+pytestmark = needs_browser
 
 
-def browse(page: Path, folder: Path, *options: str) -> str:
-    """Open a page in headless Chromium; returns what it printed."""
-    assert CHROMIUM is not None, "CI must have Chromium: .ci/run installs it"
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={folder / 'profile'}", *options, page.as_uri()]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of this module."""
+    opened = Browser()
+    yield opened
+    opened.close()
 
 
-@pytest.mark.parametrize("name", ["index.html", "data_docs/index.html"])
-def test_no_request_leaves_the_page(release: Path, tmp_path: Path, name: str) -> None:
-    log = tmp_path / "net.json"
-    page = browse(release / "quality" / name, tmp_path, f"--log-net-log={log}", "--dump-dom")
-    assert "<h1" in page
-    events = json.loads(log.read_text())["events"]
-    asked = {urlsplit(str(event.get("params", {}).get("url", ""))) for event in events}
-    assert {url.hostname for url in asked if url.scheme in ("http", "https", "ws", "wss")} <= BROWSERS_OWN
-    assert not any(host in page for host in BROWSERS_OWN)
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a made-up release that has something in every part."""
+    folder = tmp_path_factory.mktemp("full")
+    write(whole(), folder)
+    return folder / "index.html"
 
 
-@pytest.mark.parametrize("width", [1400, 420])
-def test_the_report_draws_at_desktop_and_phone_width(release: Path, tmp_path: Path, width: int) -> None:
-    picture = tmp_path / "report.png"
-    browse(release / "quality" / "index.html", tmp_path, f"--window-size={width},2400", f"--screenshot={picture}")
-    pixels = np.asarray(Image.open(picture).convert("L"))
-    # A blank page has one grey level; text, figures and contact sheets have nearly all.
-    assert len(np.unique(pixels)) > 100
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_no_request_leaves_the_report_no_error_and_no_sideways_scrolling(
+    release: Path, browser: Browser, width: int, scheme: Scheme
+) -> None:
+    for name in ("index.html", "changes.html"):
+        page = release / "quality" / name
+        seen = browser.visit(page, width, scheme)
+        assert (seen.requests, seen.complaints, seen.overhang) == ((page.as_uri(),), (), 0)
+        assert release.name in seen.text
+
+
+def test_no_request_leaves_great_expectations_data_docs(release: Path, browser: Browser) -> None:
+    docs = release / "quality" / "data_docs"
+    for page in [docs / "index.html", *sorted(docs.glob("*/validations/**/*.html"))] if docs.exists() else []:
+        seen = browser.visit(page, 1400)
+        assert not [url for url in seen.requests if not url.startswith(release.as_uri())]
+        assert seen.complaints == ()
+        assert seen.text
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_axe_finds_no_fault_with_any_part_of_the_report(
+    full: Path, browser: Browser, width: int, scheme: Scheme
+) -> None:
+    seen = browser.visit(full, width, scheme, is_audited=True)
+    assert (seen.faults, seen.overhang) == ((), 0)
+
+
+def test_a_dark_scheme_makes_a_dark_page(full: Path, browser: Browser) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    light, dark = (browser.ask(full, lambda page: _rgb(page.evaluate(ground)), scheme=scheme) for scheme in schemes)
+    assert np.mean(light) > 230
+    assert np.mean(dark) < 30
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+
+
+def test_the_first_tab_leads_past_the_contents(full: Path, browser: Browser) -> None:
+    def tabbed(page: Page) -> list[Any]:
+        page.keyboard.press("Tab")
+        first = page.evaluate(
+            "[document.activeElement.textContent, document.activeElement.getBoundingClientRect().top]"
+        )
+        page.keyboard.press("Enter")
+        return [*first, page.evaluate("location.hash")]
+
+    words, top, place = browser.ask(full, tabbed)
+    assert (words, place) == ("Skip to the report", "#content")
+    assert top >= 0
+
+
+def test_paper_is_light_and_shows_what_is_folded(full: Path, browser: Browser) -> None:
+    def printed(page: Page) -> tuple[Any, ...]:
+        folded = page.locator(".gate details table").first
+        on_screen = folded.is_visible()
+        page.emulate_media(media="print")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return on_screen, folded.is_visible(), ground, page.locator("nav").is_visible()
+
+    assert browser.ask(full, printed, scheme="dark") == (False, True, "rgb(255, 255, 255)", False)
+
+
+def test_pictures_and_figures_are_drawn(release: Path, browser: Browser) -> None:
+    # A blank page has one grey level; text and colours have many.
+    assert len(np.unique(browser.drawn(release / "quality" / "index.html", 1400))) > 50
+    count = "[...document.images].filter(image => image.naturalWidth === 0).length"
+    assert browser.ask(release / "quality" / "index.html", lambda page: page.evaluate(count)) == 0

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from tasks import boxes
-from tasks.quality.contact_sheet import TILES, spread, thumbnail
+from tasks.quality.contact_sheet import TILES, spread
 from tasks.quality.facts import Images
+from tasks.quality.tiles import thumbnail
 from tasks.schema import Dataset
 
 PICTURE_PIXELS = 320

@@ -1,60 +1,107 @@
-"""Small pictures for the report: some samples of every split, and some of what was refused.
+"""Small pictures for the report: some samples of every class in every split, and some of what was refused.
 
 The choice is spread evenly over the sample order, so the same release always shows the same pictures.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from tasks.quality import statistics
 from tasks.quality.facts import Images, Refused
+from tasks.quality.tiles import Tile, thumbnail
 from tasks.schema import Dataset
 
 TILES = 24
-TILE_PIXELS = 184
-"""Longer side of a tile; shown at half to two thirds of it, so that it is crisp on dense screens."""
-LARGEST_PIXELS = 60_000_000
-"""What is larger is not decoded for a tile: the report must not need more memory than the conversion did."""
-OUTLINE = (255, 190, 0)
-"""An amber that no film has, bright enough on black and on white."""
-# Named one by one: Pillow would otherwise try every format it knows, some of which call other programs.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+"""Most tiles of one sheet."""
+SHEET_TILES = 144
+"""Tiles of all classes and splits together, more or less: at 7 kB each they are 1 MB of the page."""
+FEWEST = 2
+"""Tiles of every class in every split, where there are so many samples."""
+NO_LABEL, NONE_OF_THEM = "no label", "none of the labels"
+Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One picture with its words; ``picture`` is a data URI, or None where nothing could be decoded."""
+class ClassPart:
+    """What one split shows of one class; ``samples`` is how many it has of it."""
+
+    split: str
+    samples: int
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True)
+class ClassSheet:
+    """One class with some samples of every split; of a labelled one also where it has none of the class."""
 
     name: str
-    words: str
-    picture: str | None
-    location: str = ""
+    parts: Sequence[ClassPart]
 
 
 def of_samples(
     dataset: Dataset, samples: pd.DataFrame, images: Images, masks: Images | None = None
-) -> dict[str, list[Tile]]:
-    """Up to 24 tiles of every split that has samples with images; where there are masks, with their outlines."""
+) -> list[ClassSheet]:
+    """Samples by class and split, no sample twice unless a class has no other; where there are masks, outlined.
+
+    A sample with several labels may stand for any of them. Those without one come last, as classes of their own.
+    """
     if "image_sha256" not in samples or "sample_id" not in samples:
-        return {}
-    parts = {name: part for name, part in statistics.by_split(dataset, samples).items() if len(part)}
-    chosen = {name: part.iloc[spread(len(part), TILES)] for name, part in parts.items()}
-    ids = [str(sample) for part in chosen.values() for sample in part["sample_id"]]
-    encoded = images(ids) if ids else {}
-    outlines = masks(ids) if ids and masks is not None else {}
-    return {
-        name: [_sample_tile(dataset, row, encoded, outlines) for row in _records(part)] for name, part in chosen.items()
+        return []
+    cells = _cells(dataset, samples)
+    chosen = _choose(cells)
+    positions = sorted({position for part in chosen.values() for position in part})
+    if not positions:
+        return []
+    shown = samples.iloc[positions]
+    ids = [str(sample) for sample in shown["sample_id"]]
+    encoded, outlines = images(ids), masks(ids) if masks is not None else {}
+    tiles = {
+        position: _sample_tile(dataset, row, encoded, outlines)
+        for position, row in zip(positions, _records(shown), strict=True)
     }
+    parts: dict[str, list[ClassPart]] = {name: [] for name, _ in chosen}
+    for (name, split), shown_of in chosen.items():
+        parts[name].append(ClassPart(split, len(cells[name, split]), [tiles[position] for position in shown_of]))
+    labelled = np.array([split for name, split in cells if name != NO_LABEL], dtype=object)
+    order = statistics.split_order(dataset, labelled)
+    for name in parts.keys() - {NO_LABEL}:
+        there = {part.split: part for part in parts[name]}
+        parts[name] = [there.get(split, ClassPart(split, 0, ())) for split in order]
+    return [ClassSheet(name, of) for name, of in parts.items()]
+
+
+def _cells(dataset: Dataset, samples: pd.DataFrame) -> dict[tuple[str, str], Positions]:
+    """(class, split) to the positions of its samples, in declared order; empty ones are left out."""
+    splits = statistics.split_names(samples)
+    values = statistics.label_values(dataset, samples)
+    is_labelled = ~np.isnan(values).all(axis=1)
+    classes = {name: values[:, index] == 1 for index, name in enumerate(dataset.labels)}
+    if dataset.labels:
+        classes[NONE_OF_THEM] = is_labelled & ~(values == 1).any(axis=1)
+    classes[NO_LABEL] = ~is_labelled
+    order = statistics.split_order(dataset, splits)
+    cells = {(name, split): np.flatnonzero(has & (splits == split)) for name, has in classes.items() for split in order}
+    return {cell: positions for cell, positions in cells.items() if len(positions)}
+
+
+def _choose(cells: Mapping[tuple[str, str], Positions]) -> dict[tuple[str, str], list[int]]:
+    """Positions to show of every cell; the rarest choose first, so that a rare class is not shown by leftovers."""
+    each = min(TILES, max(FEWEST, SHEET_TILES // max(len(cells), 1)))
+    taken: set[int] = set()
+    chosen: dict[tuple[str, str], list[int]] = {}
+    for cell in sorted(cells, key=lambda cell: len(cells[cell])):
+        free = cells[cell][~np.isin(cells[cell], list(taken))]
+        of = free if len(free) >= min(each, len(cells[cell])) else cells[cell]
+        chosen[cell] = [int(of[place]) for place in spread(len(of), each)]
+        taken.update(chosen[cell])
+    return {cell: chosen[cell] for cell in cells}
 
 
 def of_quarantine(quarantine: pd.DataFrame, refused: Refused) -> list[Tile]:
@@ -81,56 +128,6 @@ def spread(length: int, count: int) -> list[int]:
     return sorted({int(p) for p in np.linspace(0, length - 1, min(length, count)).round()}) if length else []
 
 
-def thumbnail(encoded: bytes | None, longer_side: int = TILE_PIXELS, mask: bytes | None = None) -> str | None:
-    """A JPEG data URI of at most so many pixels a side; None where the bytes are no picture that can be shown.
-
-    The outline of a ``mask`` of the same size is drawn into it.
-    """
-    if not encoded:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
-                if picture.width * picture.height > LARGEST_PIXELS:
-                    return None
-                small = _eight_bit(picture)
-        small.thumbnail((longer_side, longer_side), Image.Resampling.BOX, reducing_gap=None)
-        target = io.BytesIO()
-        if mask:
-            # Colour at half the resolution would blur a line of one or two pixels.
-            _outlined(small, mask).save(target, "JPEG", quality=80, optimize=True, subsampling=0)
-        else:
-            small.save(target, "JPEG", quality=80, optimize=True)
-    except Exception:  # bytes that were refused may be damaged in any way, and Pillow raises anything for them
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode()
-
-
-def _outlined(small: Image.Image, mask: bytes) -> Image.Image:
-    """The picture in colour, with a line along the edge of the mask: one pixel inside it, and one outside on a large
-    picture."""
-    with Image.open(io.BytesIO(mask), formats=("PNG",)) as opened:
-        inside = opened.convert("L").resize(small.size, Image.Resampling.NEAREST)
-    # A frame of nothing, so that a mask that the border cuts has an edge there too.
-    framed = ImageOps.expand(inside, border=1, fill=0)
-    outer = framed.filter(ImageFilter.MaxFilter(3)) if max(small.size) >= TILE_PIXELS / 2 else framed
-    edge = ImageChops.difference(outer, framed.filter(ImageFilter.MinFilter(3)))
-    drawn = small.convert("RGB")
-    drawn.paste(OUTLINE, mask=ImageOps.crop(edge, border=1))
-    return drawn
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Grey or RGB in 8 bits; deeper pixels are stretched from their 0.5 to 99.5 percent point, for display only."""
-    if picture.mode.startswith(("I", "F")):
-        grey = np.asarray(picture, dtype=np.float64)
-        low, high = np.percentile(grey, [0.5, 99.5])
-        scaled = np.clip((grey - low) / max(high - low, 1.0), 0.0, 1.0) * 255
-        return Image.fromarray(scaled.round().astype(np.uint8))
-    return picture.convert("L" if picture.mode in {"1", "L", "LA", "La"} else "RGB")
-
-
 def _sample_tile(
     dataset: Dataset, row: dict[str, Any], encoded: Mapping[str, bytes], masks: Mapping[str, bytes]
 ) -> Tile:
@@ -138,7 +135,7 @@ def _sample_tile(
     values = {name: row.get(f"label.{name}") for name in dataset.labels}
     present = [name for name, value in values.items() if not pd.isna(value) and value == 1]
     is_labelled = any(not pd.isna(value) for value in values.values())
-    words = ", ".join(present) or ("none of the labels" if is_labelled else "no label")
+    words = ", ".join(present) or (NONE_OF_THEM if is_labelled else NO_LABEL)
     sample = str(row["sample_id"])
     return Tile(name=sample, words=words, picture=thumbnail(encoded.get(sample), mask=masks.get(sample)))
 

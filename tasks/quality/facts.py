@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from tasks.quality.drift import Shift
 from tasks.schema import Accounting, Dataset, Verdict
 
 Images = Callable[[Sequence[str]], Mapping[str, bytes]]
@@ -39,6 +40,8 @@ class ReleaseFacts:
     published: bool
     has_data_docs: bool
     """Whether ``data_docs/index.html`` (Great Expectations) lies beside the page."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Name to version, or digest, of the code that made the release, as in the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,23 @@ class ReportFacts(ReleaseFacts):
     """Duplicates and leakage: name to ``{"value": int, "sentence": str}``."""
     holds: Mapping[str, Any] | None = None
     """What :func:`tasks.row_counts.count_rows` counted on the metadata tables."""
+    drift: Sequence[Shift] = ()
+    """Every labelled split beside the largest, see :func:`tasks.quality.drift.between_splits`; empty where no image was
+    decoded, or there are not two labelled splits."""
+    drift_before: Sequence[Shift] = ()
+    """This release beside the one before it; history, so it stays out of ``report.json``."""
+    release_before: str | None = None
+    """Id of the newest release so far; None where there is none, or none of samples that can be read."""
+    near_duplicates: pd.DataFrame | None = None
+    """One row per pair of nearly equal images in two groups, worst first: ``sample_a``, ``sample_b``, ``split_a``,
+    ``split_b``, ``similarity`` (0–1), ``turned_degrees``, ``is_mirrored``, ``labels_agree``, ``crosses_splits``
+    (whether both splits are labelled, and two). None where nobody looked."""
+    calibration: Mapping[str, Any] | None = None
+    """How the threshold of near-duplicates was found: ``threshold``, ``recall`` and ``precision`` on planted pairs, and
+    whatever else is a number or a sentence. None where nobody looked."""
+    overlap: Sequence[Mapping[str, Any]] | None = None
+    """Images shared with the newest releases of other datasets of the lake: ``dataset``, ``release``, ``pairs``,
+    ``exact``, ``near``. It depends on the lake, so it stays out of ``report.json``. None where nobody looked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,6 +188,27 @@ def size_bubbles(cells: Iterable[Sequence[int]], alt: str) -> str:
     return _svg(figure, alt)
 
 
+@matplotlib.rc_context(STYLE)
+def forest(rows: Sequence[tuple[str, float, float | None, float | None, int]], alt: str) -> str:
+    """One line per (name, effect, low, high, number of its colour): a dot with its interval, about nought."""
+    figure, axes = _figure(7.6, 0.5 + 0.24 * len(rows))
+    for place, (_, effect, low, high, index) in enumerate(rows):
+        ends = [effect if low is None else low, effect if high is None else high]
+        axes.plot(ends, [place, place], color=series(index), linewidth=2.2, solid_capstyle="butt")
+        axes.plot([effect], [place], color=series(index), marker="o", markersize=5.5, linestyle="none")
+    axes.axvline(0, color=MUTED, linewidth=0.75)
+    # Where nothing differs it must look so: the axis never shows less than a small effect to either side.
+    drawn = [end for _, effect, low, high, _ in rows for end in (effect, low, high) if end is not None]
+    axes.set_xlim(min(-0.25, *(1.05 * end for end in drawn)), max(0.25, *(1.05 * end for end in drawn)))
+    axes.set_yticks(range(len(rows)), [_short(name, 44) for name, *_ in rows])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x")
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.set_xlabel("effect size")
+    return _svg(figure, alt)
+
+
 def series(index: int) -> str:
     """Colour of the nth split or category; they repeat after six."""
     return SERIES[index % len(SERIES)]
@@ -250,8 +271,8 @@ def _svg(figure: Figure, alt: str) -> str:
     assert view is not None
     width = float(view[1]) * 4 / 3
     opening = (
-        f'<svg class="plot" viewBox="{view[0][9:-1]}" style="max-width:{width:.0f}px" role="img" '
-        f'aria-label="{html.escape(alt, quote=True)}">'
+        f'<svg class="plot" viewBox="{view[0][9:-1]}" style="--natural: {width:.0f}px; max-width: {width:.0f}px" '
+        f'role="img" aria-label="{html.escape(alt, quote=True)}">'
     )
     return opening + _themed(body[body.index(">") + 1 :].strip())
 

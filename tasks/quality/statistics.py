@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks import boxes
+from tasks.quality import extremes
 from tasks.schema import Dataset
 
 Floats = npt.NDArray[np.float64]
@@ -52,6 +53,7 @@ def describe(dataset: Dataset, samples: pd.DataFrame, histograms: Mapping[str, S
         "channels": _tally(samples, "channels"),
         "transforms": _tally(_without_shares(samples), "transform"),
         "mean_intensity": intensities(parts),
+        "image_checks": extremes.describe(samples),
         "pixels": {name: pixels(histograms[name]) for name in parts if sum(histograms.get(name, ())) > 0} or None,
     }
 
@@ -60,14 +62,29 @@ def by_split(dataset: Dataset, samples: pd.DataFrame) -> dict[str, pd.DataFrame]
     """The samples of each split; declared splits first, and those without a split last where there are any."""
     if "split" not in samples:
         return {UNASSIGNED: samples} if len(samples) else dict.fromkeys(dataset.splits, samples)
-    split = samples["split"].astype(object).where(samples["split"].notna(), UNASSIGNED)
-    others = sorted(set(split.unique()) - set(dataset.splits))
-    return {name: samples[split == name] for name in (*dataset.splits, *others)}
+    split = split_names(samples)
+    return {name: samples[split == name] for name in dict.fromkeys((*dataset.splits, *split_order(dataset, split)))}
+
+
+def split_names(samples: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """The split of every sample, ``unassigned`` where it has none."""
+    if "split" not in samples:
+        return np.full(len(samples), UNASSIGNED, dtype=object)
+    names: npt.NDArray[np.object_] = (
+        samples["split"].astype(object).where(samples["split"].notna(), UNASSIGNED).to_numpy()
+    )
+    return names
+
+
+def split_order(dataset: Dataset, names: npt.NDArray[np.object_]) -> list[str]:
+    """The splits among these, declared ones first, the others by name."""
+    found = set(pd.unique(names))
+    return [*(name for name in dataset.splits if name in found), *sorted(found - set(dataset.splits))]
 
 
 def label_counts(dataset: Dataset, part: pd.DataFrame) -> dict[str, Any]:
     """Per label the samples that have it, have it not, and of which it is not known."""
-    values = _label_values(dataset, part)
+    values = label_values(dataset, part)
     present, absent = (values == 1).sum(axis=0), (values == 0).sum(axis=0)
     per_sample = np.bincount((values == 1).sum(axis=1)[~np.isnan(values).all(axis=1)], minlength=1)
     return {
@@ -84,7 +101,7 @@ def cooccurrence(dataset: Dataset, samples: pd.DataFrame) -> list[list[int]] | N
     """Labels × labels: samples that have both; on the diagonal those that have the one. None for exclusive labels."""
     if dataset.label_kind != "multiple" or len(dataset.labels) < 2:
         return None
-    present = (_label_values(dataset, samples) == 1).astype(np.float64)
+    present = (label_values(dataset, samples) == 1).astype(np.float64)
     counts = present.T @ present
     return [[int(n) for n in row] for row in counts] if counts.any() else None
 
@@ -114,9 +131,9 @@ def ages(parts: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     edges = np.append(np.arange(0, AGE_LAST_YEARS + 1, AGE_STEP_YEARS), np.inf)
     everyone = pd.concat([part.reindex(columns=["age_years", "sex"]) for part in parts.values()])
     sex = everyone["sex"].astype(object).where(everyone["sex"].notna(), UNKNOWN)
-    years = _floats(everyone["age_years"])
+    years = floats(everyone["age_years"])
     return {
-        "splits": {name: _quantiles(_floats(part["age_years"])) for name, part in parts.items()},
+        "splits": {name: quantiles(floats(part["age_years"])) for name, part in parts.items()},
         "edges": [int(edge) for edge in edges[:-1]],
         "by_sex": {
             str(name): [int(n) for n in np.histogram(years[(sex == name).to_numpy()], edges)[0]]
@@ -152,10 +169,10 @@ def intensities(parts: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     for name, part in parts.items():
         if not {"intensity_mean", "bit_depth"} <= set(part):
             return None
-        mean = _floats(part["intensity_mean"]) / (2.0 ** _floats(part["bit_depth"]) - 1)
+        mean = floats(part["intensity_mean"]) / (2.0 ** floats(part["bit_depth"]) - 1)
         if np.isfinite(mean).any():
             counts = np.histogram(mean[np.isfinite(mean)], MEAN_BINS, (0.0, 1.0))[0]
-            found[name] = {"counts": [int(n) for n in counts], **_quantiles(mean)}
+            found[name] = {"counts": [int(n) for n in counts], **quantiles(mean)}
     return found or None
 
 
@@ -202,35 +219,35 @@ def _group_column(dataset: Dataset) -> str:
     return "patient_id" if dataset.group == "patient" else "group_id"
 
 
-def _label_values(dataset: Dataset, part: pd.DataFrame) -> Floats:
+def label_values(dataset: Dataset, part: pd.DataFrame) -> Floats:
     """Samples × labels: 1, 0, or NaN for unknown; a column that is not there is unknown."""
     values = np.full((len(part), len(dataset.labels)), np.nan)
     for index, name in enumerate(dataset.labels):
         if f"label.{name}" in part:
-            values[:, index] = _floats(part[f"label.{name}"])
+            values[:, index] = floats(part[f"label.{name}"])
     return values
 
 
-def _floats(column: pd.Series) -> Floats:
+def floats(column: pd.Series) -> Floats:
     """The column as float64, null as NaN."""
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _quantiles(values: Floats) -> dict[str, Any]:
+def quantiles(values: Floats) -> dict[str, Any]:
     """Known and missing values, and the 1, 25, 50, 75 and 99 percent points."""
     known = values[np.isfinite(values)]
     points = np.percentile(known, [1, 25, 50, 75, 99]) if len(known) else [None] * 5
-    quantiles = {
+    found = {
         name: None if point is None else float(point)
         for name, point in zip(("p01", "p25", "median", "p75", "p99"), points, strict=True)
     }
-    return {"known": len(known), "missing": len(values) - len(known), **quantiles}
+    return {"known": len(known), "missing": len(values) - len(known), **found}
 
 
 def _targets(dataset: Dataset, part: pd.DataFrame) -> dict[str, Any]:
     """Quantiles of every regression target, in the declared unit."""
     columns = {name: f"target.{name}" for name in dataset.targets}
-    return {name: _quantiles(_floats(part[column])) for name, column in columns.items() if column in part}
+    return {name: quantiles(floats(part[column])) for name, column in columns.items() if column in part}
 
 
 def _boxes(dataset: Dataset, parts: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:

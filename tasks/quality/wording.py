@@ -22,29 +22,28 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
-def headline(facts: ReleaseFacts) -> dict[str, Any]:
-    """The verdict in one line, its tone (good, warn, bad, quiet), counts by status, and the outcomes that failed."""
-    failed = [verdict for verdict in facts.verdicts if not verdict.passed]
+IGNORED: Mapping[str, str] = {
+    "document": "a document that describes the data",
+    "junk": "a left-over of an operating system or a packing program",
+    "metadata-table": "a table, read as such",
+    "split-list": "a list of splits, read as such",
+    "placeholder-labels": "a table of labels that only fill a place",
+    "table-copy": "the same table once more",
+    "table-not-chosen": "another form of a table that was read",
+    "nested-copy": "an equal file in a folder of the same name inside the folder",
+}
+"""Why a member was left out by rule, in words."""
+
+
+def tally(facts: ReleaseFacts) -> dict[Status, int]:
+    """Outcomes of all gates by status."""
     outcomes = [outcome for verdict in facts.verdicts for outcome in verdict.outcomes]
-    tally = {status: sum(outcome.status == status for outcome in outcomes) for status in ORDER}
-    gates = " and ".join(f"the {verdict.gate} gate" for verdict in failed) + " failed"
-    title, tone = {
-        (True, False): ("Published", "good"),
-        (True, True): (f"Published although {gates}", "warn"),
-        (False, True): (f"Not published: {gates}", "bad"),
-        (False, False): ("Not published", "quiet"),
-    }[facts.published, bool(failed)]
-    return {
-        "title": title,
-        "tone": tone,
-        "line": _line(facts.verdicts, tally, len(outcomes)),
-        "tally": tally,
-        "failed": [outcome for outcome in outcomes if outcome.status == "failed"],
-    }
+    return {status: sum(outcome.status == status for outcome in outcomes) for status in ORDER}
 
 
-def _line(verdicts: Sequence[Verdict], tally: Mapping[Status, int], outcomes: int) -> str:
+def gate_line(verdicts: Sequence[Verdict], tally: Mapping[Status, int]) -> str:
     """What stands beside the verdict: gates passed, and how many outcomes are not plainly so."""
+    outcomes = sum(tally.values())
     parts = [f"{plural(tally['failed'], 'expectation')} of {outcomes} failed"] if tally["failed"] else []
     if verdicts and not tally["failed"]:
         parts.append("both gates passed" if len(verdicts) > 1 else f"the {verdicts[0].gate} gate passed")
@@ -61,7 +60,7 @@ def key_numbers(facts: ReportFacts, statistics: Mapping[str, Any]) -> list[tuple
     complete = facts.dataset.samples
     tiles = [(count(statistics["samples"]), "samples", f"of {count(complete)} in a complete copy" if complete else "")]
     if groups:
-        kind = "patients" if groups["kind"] == "patient" else "distinct images"
+        kind = "patients" if groups["kind"] == "patient" else "groups of one picture"
         tiles.append((count(groups["distinct"]), kind, f"up to {count(groups['largest'])} images each"))
     if facts.dataset.labels:
         tiles.append((count(len(facts.dataset.labels)), "labels", facts.dataset.label_kind))
@@ -129,12 +128,17 @@ def snippets(facts: ReportFacts, statistics: Mapping[str, Any]) -> dict[str, str
         found["WebDataset"] = (
             "from glob import glob\n\nimport webdataset as wds\n\n"
             f'shards = sorted(glob("{release}/webdataset/{split}/*.tar"))\n'
-            f'{split} = wds.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("{extension}", "json")'
+            f"{split} = wds.WebDataset(shards, shardshuffle=False)\n"
+            f'{split} = {split}.decode("pil").to_tuple("{extension}", "json")'
         )
     if "parquet" in stores:
         found["Hugging Face datasets"] = (
             f'from datasets import load_dataset\n\n{split} = load_dataset("{release}", split="{split}")'
         )
+    found["mlcroissant"] = (
+        f'import mlcroissant as mlc\n\nrelease = mlc.Dataset("{release}/croissant.json")\n'
+        'for number, record in zip(range(10), release.records("images")):\n    print(number, sorted(record))'
+    )
     return found
 
 
@@ -158,6 +162,14 @@ def share(part: float, whole: float = 1.0) -> str:
     if 99.99 < percent < 100:
         return "> 99.99 %"
     return f"{percent:.{0 if percent in (0, 100) else 1 if percent >= 10 else 2}f} %"
+
+
+def measured(value: float | None, unit: str) -> str:
+    """The value of an image check: a share in percent, an angle in degrees, lines of text, or that it is flagged."""
+    if value is None:
+        return "–"
+    words = {"share": share(value), "degrees": f"{value:.0f}°", "regions": plural(round(value), "line")}
+    return words.get(unit, "flagged" if value else "not flagged")
 
 
 def level(tolerance: float) -> str:
