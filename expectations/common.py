@@ -10,19 +10,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.schema import Dataset, GateName
+from tasks.schema import BLANK_CONTRAST, Dataset, DriftKind, GateName, PublishedCounts
 
 Expectation = dict[str, Any]
 
-META = ("tolerance", "action", "count_by", "remedy")
+META = ("tolerance", "action", "count_by", "remedy", "is_told")
 """Settings of an expectation that are ours and not Great Expectations'; ``count_by`` names a column by whose values
-failing rows are counted, ``remedy`` says what a user can do about a failed gate."""
+failing rows are counted, ``remedy`` says what a user can do about a failed gate,
+``is_told`` that the failing values are words about the whole table, to be shown one and all."""
 
 AGE_LIMIT_YEARS = 120
 """No verified human age is above 122 years; the publishers' impossible ages start at 148 (facts/datasets.md)."""
 
-BLANK_CONTRAST = 0.008
-"""Standard deviation as a share of the grey range (2 of 255); films of the five datasets have more than 0.05."""
+LOW_CONTRAST = 0.2
+"""Range between the darkest and the brightest hundredth of the pixels, as a share of white; the least of the real
+mammography set is 0.37, that of made-up films of the others 0.5."""
+WIDE_BORDER = 0.1
+"""Of the side that it lies across; shutters of made-up films reach 0.035."""
+
+COUNTS_COLUMN = "check.counts."
+"""Prefix of the columns that tell what differs from the publisher's counts, see ``tasks/published_counts.py``."""
 
 MEMBER_PROBLEMS = {
     "duplicate-member": "Each image is in the raw release once.",
@@ -33,6 +40,23 @@ MEMBER_PROBLEMS = {
     "corrupt-archive": "Every archive can be unpacked to its end.",
     "crc-mismatch": "The content of every archive fits its checksum.",
     "unexpected-member": "Every archive member is an image, a table, or ignored by a declared rule.",
+}
+
+DRIFT_SENTENCES: dict[DriftKind, str] = {
+    "label": "Every label is about as common in all labelled splits",
+    "target": "Every measurement is about as high in all labelled splits",
+    "age": "Patients are about as old in all labelled splits",
+    "sex": "Women and men have about the same share in all labelled splits",
+    "view": "Every view has about the same share in all labelled splits",
+    "site": "Every hospital has about the same share in all labelled splits",
+    "intensity": "Images are about as bright and as rich in contrast in all labelled splits",
+    "size": "Published images are of about the same size and shape in all labelled splits",
+    "group": "Patients or groups have about as many images each in all labelled splits",
+}
+DRIFT_MEASURES: dict[DriftKind, str] = {
+    **dict.fromkeys(("target", "age", "intensity", "size", "group"), "Cliff's delta"),
+    **dict.fromkeys(("sex", "view", "site"), "Cramér's V"),
+    "label": "Cohen's h",
 }
 
 MASK_MEMBER_PROBLEMS = {
@@ -161,13 +185,35 @@ def _metadata(dataset: Dataset) -> list[Expectation]:
             )
         )
     if dataset.group == "patient":
-        made.append(
-            _flag("check.has_group", "missing-group", "Every metadata row names its patient; none is invented.", ["no"])
-        )
+        made += [
+            _flag("check.has_group", "missing-group", "Every metadata row names its patient; none is made up.", ["no"]),
+            _expectation(
+                "column_values_to_not_be_in_set",
+                "sex-differs",
+                "A patient is of one sex throughout.",
+                "warning",
+                column="check.one_sex",
+                value_set=["no"],
+            ),
+        ]
+    made += [_counts(published) for published in dataset.counts]
     if dataset.split is None:
         made.append(_flag("check.has_split", "no-split", "Every sample is in exactly one published split.", ["no"]))
         made.append(_one_split("group-crosses-splits", dataset, "check.group_splits"))
     return made
+
+
+def _counts(published: PublishedCounts) -> Expectation:
+    """One for all counts that belong together; its "rows" are counts, see ``tasks/published_counts.py``."""
+    return _expectation(
+        "column_values_to_be_in_set",
+        published.code,
+        published.sentence,
+        "warning",
+        column=f"{COUNTS_COLUMN}{published.code}",
+        value_set=[""],
+        is_told=True,
+    )
 
 
 def _flag(column: str, code: str, sentence: str, bad: list[Any]) -> Expectation:
@@ -175,7 +221,7 @@ def _flag(column: str, code: str, sentence: str, bad: list[Any]) -> Expectation:
 
 
 def _one_split(code: str, dataset: Dataset, column: str) -> Expectation:
-    unit = {"patient": "patient", "pixels": "group of identical images"}[dataset.group]
+    unit = {"patient": "patient", "picture": "group of images that show one picture"}[dataset.group]
     sentence = f"No {unit} is in two of the splits {', '.join(dataset.labelled_splits)}."
     if code != "group-crosses-splits":
         sentence = f"No two splits of {', '.join(dataset.labelled_splits)} share an identical image."
@@ -242,6 +288,7 @@ def _images(dataset: Dataset) -> list[Expectation]:
             column="check.short_side",
             min_value=dataset.image.min_side,
         ),
+        *_looks(dataset),
         _flag("check.has_split", "no-split", "Every sample is in exactly one split.", ["no"]),
         _one_split("group-crosses-splits", dataset, "check.group_splits"),
         _one_split("pixels-cross-splits", dataset, "check.pixel_splits"),
@@ -269,6 +316,129 @@ def _images(dataset: Dataset) -> list[Expectation]:
             column="check.copies_labelled",
             value_set=["yes"],
         ),
+        *_likeness(dataset),
+        *_drift(dataset),
+    ]
+
+
+def _likeness(dataset: Dataset) -> list[Expectation]:
+    """What shows the same picture without having the same pixels."""
+    splits = ", ".join(dataset.labelled_splits)
+    made = [
+        _odd(
+            "conflicting-copies",
+            "Images that show the same picture, turned, cropped or brightened perhaps, have the same labels.",
+            "check.copy_labels_differ",
+        )
+    ]
+    if dataset.group == "patient":
+        made += [
+            _expectation(
+                "column_values_to_not_be_in_set",
+                "near-duplicate-across-splits",
+                f"No image of one of {splits} shows the same picture as one of another of them.",
+                column="check.leaks_picture",
+                value_set=["yes"],
+                remedy="quality/near_duplicates.parquet has the pairs; --splits FILE puts them together",
+            ),
+            _odd(
+                "near-duplicate",
+                "No image shows the same picture as an image of another patient.",
+                "check.shows_other_group",
+            ),
+        ]
+    if set(dataset.splits) - set(dataset.labelled_splits):
+        made.append(
+            _odd(
+                "predict-shows-labelled",
+                "No unlabelled image shows the same picture as a labelled one.",
+                "check.shows_labelled",
+            )
+        )
+    return made
+
+
+def _looks(dataset: Dataset) -> list[Expectation]:
+    """How images look, all of them warnings: the picture stays, whoever uses it is told."""
+    looks = dataset.appearance
+    darkest, brightest = looks.mean_grey
+    depths = " or ".join(map(str, looks.bit_depths))
+    made = [
+        _warned(
+            "near-black",
+            f"No image is nearly black (mean grey below {255 * darkest:.0f} of 255).",
+            "check.mean_grey",
+            least=darkest,
+        ),
+        _warned(
+            "near-white",
+            f"No image is nearly white (mean grey above {255 * brightest:.0f} of 255).",
+            "check.mean_grey",
+            most=brightest,
+        ),
+        _warned(
+            "low-contrast",
+            f"Every image uses at least {LOW_CONTRAST:.0%} of the range from black to white.",
+            "check.grey_range",
+            least=LOW_CONTRAST,
+        ),
+        _warned("burned-in-text", _text_sentence(dataset), "text_regions", most=0),
+        _expectation(
+            "column_values_to_be_in_set",
+            "unexpected-bit-depth",
+            f"Images have {depths} bits.",
+            "warning",
+            column="bit_depth",
+            value_set=list(looks.bit_depths),
+        ),
+    ]
+    if looks.sizes:
+        sizes = " or ".join(f"{width} × {height}" for width, height in looks.sizes)
+        sentence = f"Images are of {sizes} pixels as published, or all of one other size."
+        made.append(_odd("unexpected-size", sentence, "check.odd_size"))
+    if looks.fills_frame:
+        sentence = f"No image has a black or white border wider than {WIDE_BORDER:.0%} of it."
+        made.append(_warned("wide-border", sentence, "check.border", most=WIDE_BORDER))
+    if looks.is_oriented:
+        made += [
+            _odd("inverted", "No image is a negative of what the others look like.", "check.inverted"),
+            _warned("wrong-orientation", "No image is turned on its side or upside down.", "check.turned", most=0),
+        ]
+    return made
+
+
+def _text_sentence(dataset: Dataset) -> str:
+    if dataset.image.hides_outside_scan:
+        return "Nothing is written on a scan, now that all around it is blackened: it could name the patient."
+    return "Nothing is written on an image that could name the patient; a lone side marker (L, R) may be there."
+
+
+def _warned(
+    code: str, sentence: str, column: str, least: float | None = None, most: float | None = None
+) -> Expectation:
+    bounds = {name: bound for name, bound in (("min_value", least), ("max_value", most)) if bound is not None}
+    return _expectation("column_values_to_be_between", code, sentence, "warning", column=column, **bounds)
+
+
+def _odd(code: str, sentence: str, column: str) -> Expectation:
+    return _expectation("column_values_to_not_be_in_set", code, sentence, "warning", column=column, value_set=["yes"])
+
+
+def _drift(dataset: Dataset) -> list[Expectation]:
+    """One per kind of feature; its "rows" are comparisons, see :func:`tasks.quality.drift.as_checks`."""
+    if len(dataset.labelled_splits) < 2:
+        return []
+    return [
+        _expectation(
+            "column_values_to_be_in_set",
+            f"{kind}-drift",
+            f"{DRIFT_SENTENCES[kind]}; none surely differs from the largest by {DRIFT_MEASURES[kind]} > {limit:g}.",
+            "warning",
+            column=f"check.{kind}_drift",
+            value_set=[""],
+            is_told=True,
+        )
+        for kind, limit in dataset.drift_limits().items()
     ]
 
 

@@ -14,9 +14,12 @@ REMOTE = re.compile(
 REMOTE_STYLE = re.compile(r"url\(\s*['\"]?https?://[^)]*\)", re.I)
 FOOTER = re.compile(r"<footer>.*?</footer>", re.I | re.S)
 """An invitation to a newsletter."""
+LOST_ICON = re.compile(r'<link[^>]*rel="shortcut icon"[^>]*>', re.I)
+"""Points at one of the pictures that are taken away."""
 STYLE = (
+    '<link rel="icon" href="data:,">'
     "<style>body{font:14px/1.5 system-ui,sans-serif;margin:2rem;color:#1c2733}table{border-collapse:collapse}"
-    "td,th{border:1px solid #cbd5df;padding:4px 8px;text-align:left}.collapse{display:block}"
+    "td,th{border:1px solid #cbd5df;padding:4px 8px;text-align:left;overflow-wrap:anywhere}.collapse{display:block}"
     "a{color:#0b5cad}</style></head>"
 )
 
@@ -27,7 +30,10 @@ def make_offline(site: Path) -> None:
     shutil.rmtree(site / "static" / "fonts", ignore_errors=True)
     for page in site.rglob("*.html"):
         text = REMOTE_STYLE.sub("none", REMOTE.sub("", FOOTER.sub("", page.read_text(encoding="utf-8"))))
+        text = LOST_ICON.sub("", text)
         page.write_text(text.replace("</head>", STYLE, 1), encoding="utf-8")
+    for sheet in site.rglob("*.css"):
+        sheet.write_text(REMOTE_STYLE.sub("none", sheet.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def write_index(docs: Path) -> None:
@@ -38,9 +44,10 @@ def write_index(docs: Path) -> None:
         gate, _, suite, _, when, _ = name.split("/")
         link = f'<a href="{escape(name)}">{escape(suite)}</a>'
         rows.append(f"<tr><td>{escape(gate)}</td><td>{link}</td><td>{escape(when)}</td></tr>")
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("gate", "suite", "run"))
     (docs / "index.html").write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Great Expectations data docs</title>{STYLE}'
-        f'<body><h1>Great Expectations data docs</h1><p><a href="../index.html">← report</a></p>'
-        f"<table><tr><th>gate</th><th>suite</th><th>run</th></tr>{''.join(rows)}</table></body></html>",
+        f'<body><main><h1>Great Expectations data docs</h1><p><a href="../index.html">← report</a></p>'
+        f"<table><tr>{heads}</tr>{''.join(rows)}</table></main></body></html>",
         encoding="utf-8",
     )

@@ -53,7 +53,7 @@ def judge(
     for expectation, result in zip(expectations, results, strict=True):
         failed = _failed_entries(result)
         outcome = _outcome(expectation, result, failed, frame, gate, known)
-        if dataset.is_restricted and "count_by" not in expectation["meta"] and outcome.checked > 1:
+        if dataset.is_restricted and not {"count_by", "is_told"} & {*expectation["meta"]} and outcome.checked > 1:
             outcome = replace(outcome, observed="")  # examples are single rows
         outcomes.append(outcome)
         action = _action(expectation)
@@ -202,6 +202,8 @@ def _observed(expectation: Expectation, result: Any, failed: list[int], frame: p
     if "count_by" in expectation["meta"]:
         return _counts(frame, failed, expectation["meta"]["count_by"])
     column = str(expectation["kwargs"]["column"])
+    if "is_told" in expectation["meta"]:
+        return "; ".join(frame.set_index(KEY).loc[failed, column])
     rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
     is_flag = column.startswith("check.") or column in FLAGS
     return "; ".join(_place(row) if is_flag else f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from flows import cli_learning, summary
+from flows import cli_learning, cli_quarantine, cli_trace, summary
 from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
 from flows.console import showing_progress, size
 from tasks.schema import STORES, ScanmillError
@@ -91,6 +91,8 @@ def _print_version(wanted: bool) -> None:
 
 
 app.add_typer(cli_learning.app)
+app.add_typer(cli_quarantine.app)
+app.add_typer(cli_trace.app)
 
 
 @app.callback()
@@ -102,12 +104,22 @@ def scanmill(
     """Options that stand before a command."""
 
 
-@app.command(epilog="Example: `scanmill datasets --json`")
-def datasets(as_json: AsJson = False) -> None:
-    """The catalogue: samples, size, licence, where to get it."""
-    from tasks.datasets import catalogue
+@app.command(epilog="Examples: `scanmill datasets` · `scanmill datasets nih-chest-xray` · `scanmill datasets --json`")
+def datasets(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="What is checked of this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The catalogue: samples, size, licence, where to get it. With a name: all that is checked of it, and known."""
+    from tasks.datasets import catalogue, find
 
-    print(summary.catalogue_json(catalogue()) if as_json else summary.catalogue_text(catalogue()))
+    with errors_as_exit_codes(as_json):
+        if dataset is None:
+            print(summary.catalogue_json(catalogue()) if as_json else summary.catalogue_text(catalogue()))
+            return
+        from flows.checks_text import checks_of, checks_text
+
+        declared = find(dataset)
+        print(json.dumps({"ok": True, "checks": checks_of(declared)}) if as_json else checks_text(declared))
 
 
 @app.command(epilog="Example: `scanmill check nih-chest-xray --raw /data/nih`")

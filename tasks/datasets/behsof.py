@@ -7,7 +7,7 @@ spaces, and names and clocks are burned into the pictures. The three digits of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -15,22 +15,29 @@ from tasks.demands import between, one_of
 from tasks.readings import is_numeric, number, whole, yes_no
 from tasks.schema import (
     MEMBERS,
+    Count,
     Dataset,
+    Datasheet,
     Field,
     ImageRules,
+    Known,
     Lock,
     MemberRule,
     Parsed,
+    PublishedCounts,
     Remote,
     Source,
     Table,
     TableRule,
+    Terms,
 )
 from tasks.splits import deal_evenly, group_fraction
 
 FOLDER = r"(?:TAL|BEH)\d{2}[0-3]{2}[0-4](?![0-9A-Za-z])"
 """Site, row, steatosis by expert, steatosis by CAP, fibrosis (facts/datasets.md, inferred from names and table)."""
 PATIENT = r"(?:TAL|BEH)\d{2}"
+SITES = {"BEH": "Behbood", "TAL": "Taleghani"}
+"""Start of a patient's id to the hospital."""
 GRADES = {"Steatosis stage": 5, "Fibroscan S": 6, "Fibroscan F": 7}
 """Column of the clinical table, and place of the same grade in a folder's name."""
 STEATOSIS = {f"steatosis_S{stage}": f"steatosis stage {stage} of 3, by an expert on ultrasound" for stage in range(4)}
@@ -73,6 +80,8 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     own = clinical.loc[rows["row"]].reset_index(drop=True)
     frame = frame.join(_labels(own)).join(_measured(own))
     frame["check.grades"] = _disagreement(own, rows["folder"])
+    frame["check.site"] = rows["patient_id"].str[:3]
+    frame["meta.site"] = frame["check.site"].map(SITES)
     if "stages" not in tables:
         return Parsed(frame.assign(**{"check.stages": "yes"}))
     stages = tables["stages"].rows
@@ -183,7 +192,65 @@ def _stages_agree(patients: pd.Series, clinical: pd.DataFrame, stages: pd.DataFr
     return yes_no(agrees)
 
 
+def _patients_by_stage(label: str, numbers: Sequence[int]) -> list[Count]:
+    """The numbers of doi 10.1007/s00261-025-05309-9."""
+    stages = enumerate(numbers)
+    return [Count(f"patients of {label}{stage}", n, {f"label.{label}{stage}": 1}, of="patients") for stage, n in stages]
+
+
 CLINICAL = ("Patient ID", "Steatosis stage", "Fibroscan S", "Fibroscan F", "CAP score", "E score", "sex", "Age")
+
+TERMS = Terms(
+    may_redistribute=True,
+    redistribution=(
+        "CC BY 4.0 lets the shards of this release be passed on with attribution. Look at the pictures first: "
+        "everything outside the scan is black in them, writing inside the scan is not. Do not pass on the raw screens, "
+        "which show names and dates, nor the password of the zip, which the authors give out themselves."
+    ),
+    publisher="figshare",
+    bibtex="""@misc{behsof,
+  title = {{BEHSOF}, version 4},
+  publisher = {figshare},
+  year = {2024},
+  doi = {10.6084/m9.figshare.26389069},
+  note = {described in doi 10.1007/s00261-025-05309-9}
+}""",
+)
+DATASHEET = Datasheet(
+    motivation=("Made to grade fatty liver and fibrosis from ultrasound (inferred from its labels).",),
+    composition=(
+        "A complete copy has about 1,513 screens of 113 patients: 1,328 of 95 patients of Behbood, 185 of 18 of "
+        "Taleghani (the paper).",
+        "Steatosis of stage 0, 1, 2, 3: 12, 57, 36, 8 patients. Fibrosis of stage 0, 1, 2: 24, 78, 11.",
+        "The clinical table has 62 columns.",
+    ),
+    collection=(
+        "Screens of the scanner as the examiner saw them, with writing, clock and rulers; which scanners, and how "
+        "patients were chosen, is not known here.",
+    ),
+    preprocessing=("None by the publisher is known.",),
+    labelling=(
+        "Steatosis by an expert who looked at the ultrasound, and by controlled attenuation (CAP) of a transient "
+        "elastography; fibrosis by the same elastography.",
+        "A grade is of the patient, not of the screen: a screen need not show it (inferred).",
+    ),
+    sensitive=(
+        "Age, sex, body size and blood values; names and dates are burned into the published screens.",
+        "The publisher names patients' folders after their grades; scanmill keeps the grades out of every id.",
+        "Folders of Taleghani are named after date and time of the examination; paths and ids still have them.",
+    ),
+    uses=("Methods of grading steatosis, developed on one hospital and tested on the other.",),
+    not_for=(
+        "Grading advanced fibrosis: no patient has stage 3 or 4.",
+        "Telling how common steatosis is: 101 of the 113 patients have it.",
+    ),
+    biases=("Two hospitals, 113 patients; 12 without steatosis.",),
+    limitations=(
+        "Screens of one patient are near copies of each other (inferred): count patients, not screens.",
+        "Grades in folder names and in the table can disagree; the table's are used.",
+    ),
+    maintenance=("Version 4 on figshare; whether more is planned is not known.",),
+)
 
 DATASET = Dataset(
     name="behsof",
@@ -232,6 +299,14 @@ DATASET = Dataset(
     labelled_splits=("train", "validation", "external"),
     group="patient",
     carved=("train", "validation"),
+    known=(
+        Known(
+            "site-drift",
+            1,
+            "The external test patients are of another hospital, Taleghani, than all others.",
+            "by definition of the split: 95 patients of Behbood, 18 of Taleghani, doi 10.1007/s00261-025-05309-9",
+        ),
+    ),
     image=ImageRules(size=224, channels=(1,), min_side=32, to_grey=True, hides_outside_scan=True),
     samples=1513,
     samples_slack=150,
@@ -239,7 +314,31 @@ DATASET = Dataset(
     fields={
         **{name: Field("float", f"{column}, {unit}") for name, (column, unit) in READINGS.items()},
         "cap_steatosis": Field("int", "steatosis stage 0 to 3 by controlled attenuation (Fibroscan S)"),
+        "site": Field("text", "hospital, from the first letters of the patient's id"),
     },
+    site="site",
+    counts=(
+        PublishedCounts(
+            "patient-counts",
+            "Each hospital has as many patients as published, and each steatosis and fibrosis stage too.",
+            Count("rows of the clinical table", COMPLETE_PATIENTS),
+            (
+                Count("patients of Behbood", 95, {"check.site": "BEH"}, of="patients"),
+                Count("patients of Taleghani", 18, {"check.site": "TAL"}, of="patients"),
+                *_patients_by_stage("steatosis_S", (12, 57, 36, 8)),
+                *_patients_by_stage("fibrosis_F", (24, 78, 11)),
+            ),
+        ),
+        PublishedCounts(
+            "image-counts",
+            "Each hospital has about as many images as the paper says: 1,328 and 185, give or take a tenth.",
+            Count("images", 1513, of="images", slack=150),
+            (
+                Count("images of Behbood", 1328, {"check.site": "BEH"}, of="images", slack=133),
+                Count("images of Taleghani", 185, {"check.site": "TAL"}, of="images", slack=19),
+            ),
+        ),
+    ),
     expectations=(
         one_of(
             "unknown-label",
@@ -272,4 +371,6 @@ DATASET = Dataset(
             most=75,
         ),
     ),
+    terms=TERMS,
+    datasheet=DATASHEET,
 )

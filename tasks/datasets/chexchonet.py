@@ -13,7 +13,22 @@ import pandas as pd
 
 from tasks.demands import between, matching, one_of
 from tasks.readings import flag, number, stem, whole, yes_no
-from tasks.schema import Dataset, Field, ImageRules, MemberRule, Parsed, Remote, Source, Table, TableRule
+from tasks.schema import (
+    Appearance,
+    Count,
+    Dataset,
+    Datasheet,
+    Field,
+    ImageRules,
+    MemberRule,
+    Parsed,
+    PublishedCounts,
+    Remote,
+    Source,
+    Table,
+    TableRule,
+    Terms,
+)
 from tasks.splits import group_fraction
 
 COLUMNS = (
@@ -49,6 +64,9 @@ CAVITY_CM = {"M": 5.9, "F": 5.3}
 """dlv above it (ibid.); the lines of the publisher's notebook are others, and do not fit the labels."""
 LARGE_CM = 9.0
 """No ventricle measures more; the table has 9.88 and 9.72 (facts of the release)."""
+OLDEST = 89
+"""Ages of 90 and above identify, and are not published."""
+PROCEDURES = ("heart_transplant", "lung_transplant", "pacemaker_or_icd")
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 """As the publisher's code splits, by patient; it fixes no seed, we do."""
 SALT = "chexchonet/split/0"
@@ -108,6 +126,8 @@ def _checks(frame: pd.DataFrame) -> pd.DataFrame:
             "check.zero": _first(measured.eq(0)),
             "check.large": _first(measured.gt(LARGE_CM)),
             "check.missing": _first(measured.isna()),
+            "check.time_offset": yes_no(frame["meta.time_offset_days"].notna()),
+            "check.procedures": _first(~frame[[f"meta.{name}" for name in PROCEDURES]].isin(["0", "1"])),
         }
     )
 
@@ -116,6 +136,68 @@ def _first(flags: pd.DataFrame) -> pd.Series:
     """Name of the first column that holds, row by row, or empty."""
     return flags.idxmax(axis=1).where(flags.any(axis=1), "")
 
+
+TERMS = Terms(
+    may_redistribute=False,
+    redistribution=(
+        "Access is personal: everyone who uses it has signed PhysioNet's data use agreement. No image, no row and "
+        "nothing made of the pixels may be passed on, shards and this release included; figures over many patients may "
+        "be shown."
+    ),
+    licence_url="https://physionet.org/content/chexchonet/view-license/1.0.0/",
+    duo={"0000026": "user specific restriction", "0000042": "general research use"},
+    publisher="PhysioNet",
+    bibtex="""@misc{chexchonet,
+  author = {Bhave and others},
+  title = {{CheXchoNet}, version 1.0.0},
+  publisher = {PhysioNet},
+  year = {2024},
+  doi = {10.13026/kp08-ws25},
+  note = {described in Eur Heart J 2024, doi 10.1093/eurheartj/ehad782}
+}""",
+)
+DATASHEET = Datasheet(
+    motivation=("Made to find changes of the left ventricle on plain chest X-rays (Bhave et al. 2024).",),
+    composition=(
+        "A complete copy has 71,589 films of 24,689 patients, 37,289 of women and 34,300 of men.",
+        "Hypertrophy is labelled on 6,191 films, dilation on 4,343, one or the other on 9,861.",
+        "Transplanted hearts are on 7,126 films, transplanted lungs on 9,176, a pacemaker or defibrillator on 5,069.",
+    ),
+    collection=(
+        "Posteroanterior films of patients who had an echocardiogram within 12 months; each film has the largest "
+        "measurement of that window (the project's page).",
+        "The data hold the years 2012 to 2018; the project's page says 2013 to 2018.",
+    ),
+    preprocessing=(
+        "The publisher's code shrinks every film to 224 x 224 pixels without keeping its shape, equalises its contrast "
+        "by neighbourhood, stretches it to 0-255 and stores it as JPEG of quality 100.",
+    ),
+    labelling=(
+        "Labels follow from the echocardiogram alone: hypertrophy where a wall is thicker than 1.5 cm (men) or 1.4 cm "
+        "(women), dilation where the ventricle is wider than 5.9 cm (men) or 5.3 cm (women).",
+        "Whether a measurement of exactly the limit counts is not known.",
+    ),
+    sensitive=(
+        "Age (truncated below 90), sex, year, transplants and devices; patients have random numbers, dates are days "
+        "from a first one.",
+    ),
+    uses=("Research on finding hypertrophy and dilation from plain films.",),
+    not_for=(
+        "Measuring lengths: the published pixel spacing is of the original film, and the shape was not kept.",
+        "Any attempt to tell who a patient is (the agreement forbids it; recalled).",
+    ),
+    biases=(
+        "Only patients who were sent to an echocardiogram are in it, so disease is more frequent than among all who "
+        "get a chest X-ray (inferred).",
+        "Devices and the traces of a transplantation can be seen on the film and can stand for the label (inferred).",
+    ),
+    limitations=(
+        "Measurements repeat over a patient's films: films are not independent.",
+        "Contrast is equalised already; inverted films are possible (inferred).",
+        "Measurements of 0 and above 9 cm are in the table; a 0 may stand for a missing one (inferred).",
+    ),
+    maintenance=("Version 1.0.0 of 2024-03-20; PhysioNet keeps versions apart.",),
+)
 
 DATASET = Dataset(
     name="chexchonet",
@@ -163,6 +245,12 @@ DATASET = Dataset(
     labelled_splits=("train", "validation", "test"),
     group="patient",
     image=ImageRules(size=224, channels=(1,), min_side=32),
+    appearance=Appearance(
+        sizes=((224, 224),),
+        mean_grey=(50 / 255, 195 / 255),  # as of NIH's films; these are equalised, so that none should come near
+        is_oriented=True,
+        fills_frame=True,
+    ),
     samples=71589,
     fields={
         "time_offset_days": Field("float", "days from the patient's own first date to the film"),
@@ -172,6 +260,32 @@ DATASET = Dataset(
         ),
         "film_spacing_y": Field("float", "vertical pixel spacing of the original film in mm, not of the 224 px image"),
     },
+    counts=(
+        PublishedCounts(
+            "patient-counts",
+            "Patients, women and men are as many as in the published table.",
+            Count("films", 71589),
+            (
+                Count("patients", 24689, of="patients"),
+                Count("films of women", 37289, {"sex": "F"}),
+                Count("films of men", 34300, {"sex": "M"}),
+            ),
+        ),
+        PublishedCounts(
+            "label-counts",
+            "Labels, transplants and devices are as many as in the published table.",
+            Count("films", 71589),
+            (
+                Count("hypertrophy", 6191, {"label.slvh": 1}),
+                Count("dilation", 4343, {"label.dlv": 1}),
+                Count("either", 9861, {"label.composite_slvh_dlv": 1}),
+                Count("both", 673, {"label.slvh": 1, "label.dlv": 1}),
+                Count("heart transplants", 7126, {"meta.heart_transplant": "1"}),
+                Count("lung transplants", 9176, {"meta.lung_transplant": "1"}),
+                Count("pacemakers or defibrillators", 5069, {"meta.pacemaker_or_icd": "1"}),
+            ),
+        ),
+    ),
     expectations=(
         one_of("unknown-label", "check.labels_known", ["yes"], "Every label is 0 or 1.", severity="critical"),
         one_of(
@@ -221,7 +335,19 @@ DATASET = Dataset(
         one_of(
             "patient-of-name", "check.patient_agrees", ["yes"], "The first 32 digits of a file name are its patient."
         ),
+        one_of("time-offset", "check.time_offset", ["yes"], "The time of every film can be read."),
+        one_of(
+            "unknown-procedure",
+            "check.procedures",
+            [""],
+            "Transplants and devices are marked 0 or 1.",
+            count_by="check.procedures",
+        ),
+        between(
+            "age-above-89", "age_years", f"No age is above {OLDEST} years; higher ones identify a person.", most=OLDEST
+        ),
         between("year", "meta.year", "Films are of the years 2012 to 2018.", least=2012, most=2018),
-        between("published-size", "source_width", "Images are 224 pixels wide.", least=224, most=224, gate="images"),
     ),
+    terms=TERMS,
+    datasheet=DATASHEET,
 )

@@ -15,16 +15,21 @@ import pandas as pd
 from tasks.demands import between, matching, one_of
 from tasks.readings import number, whole, yes_no
 from tasks.schema import (
+    Appearance,
+    Count,
     Dataset,
+    Datasheet,
     Field,
     ImageRules,
     Known,
     MemberRule,
     Parsed,
+    PublishedCounts,
     Source,
     Table,
     TableForm,
     TableRule,
+    Terms,
     UnusableInput,
 )
 from tasks.splits import group_fraction
@@ -69,6 +74,9 @@ ENTRY_COLUMNS = (
 BRACKETED = ("OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]")
 PLAIN = ("OriginalImageWidth", "OriginalImageHeight", "OriginalImagePixelSpacing_x", "OriginalImagePixelSpacing_y")
 ADJUDICATED = ("Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass", "Set Id")
+FILM_WIDTHS, FILM_HEIGHTS, FILM_SPACINGS = (1143, 3827), (966, 4715), (0.115, 0.1988)
+"""Of the original films: least and most pixels, and mm per pixel, equal in both directions (counted on the table of
+2020)."""
 UNITS_PER_YEAR = {"Y": 1.0, "": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 """DICOM age strings (PS3.5, value representation AS); a bare number is in years."""
 
@@ -118,7 +126,9 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     frame["check.follow_up_agrees"] = _follow_up_agrees(entries)
     frame["check.patient_agrees"] = yes_no(frame["image"].str[:8] == frame["patient_id"])
     frame["check.labels_sorted"] = yes_no(_by_text(entries["Finding Labels"], _is_sorted))
-    frame["check.box_labels"] = frame["check.boxes_sound"] = None
+    frame["check.follow_up_alone"] = _follow_up_alone(frame)
+    frame["check.film"] = _film_doubts(frame)
+    frame["check.box_labels"] = frame["check.box_side"] = frame["check.boxes_sound"] = None
     extras = _place(frame, tables)
     if "boxes" in tables:
         boxes = _boxes(tables["boxes"].rows)
@@ -192,6 +202,26 @@ def _follow_up_agrees(entries: pd.DataFrame) -> pd.Series:
     """``yes`` where the follow-up number equals the suffix of the file name, as in the first release."""
     suffix = entries["Image Index"].str.extract(r"_(\d+)\.", expand=False)
     return yes_no(number(suffix) == number(entries["Follow-up #"]))
+
+
+def _follow_up_alone(frame: pd.DataFrame) -> pd.Series:
+    """``no`` where another film of the patient has the follow-up number; null where it cannot be read."""
+    films = frame[["patient_id", "meta.follow_up", "image"]].drop_duplicates()
+    numbers = ["patient_id", "meta.follow_up"]
+    shared = films[films.duplicated(numbers, keep=False)]
+    return yes_no(~frame["image"].isin(shared["image"])).where(
+        frame["meta.follow_up"].notna() & frame["patient_id"].notna(), None
+    )
+
+
+def _film_doubts(frame: pd.DataFrame) -> pd.Series:
+    """What of the original film lies outside the published ranges: ``size``, ``pixel spacing``, or empty."""
+    width, height = frame["meta.film_width"], frame["meta.film_height"]
+    is_of_size = width.between(*FILM_WIDTHS) & height.between(*FILM_HEIGHTS)
+    x, y = frame["meta.film_spacing_x"], frame["meta.film_spacing_y"]
+    is_spaced = x.between(*FILM_SPACINGS) & (x == y)
+    words = pd.Series("", index=frame.index).mask(~is_spaced, "pixel spacing")
+    return words.mask(~is_of_size.fillna(False).astype(bool), "size")
 
 
 def _place(frame: pd.DataFrame, tables: Mapping[str, Table]) -> list[pd.DataFrame]:
@@ -301,10 +331,144 @@ def _attach(frame: pd.DataFrame, boxes: pd.DataFrame) -> None:
         for found, text in boxed.itertuples(index=False, name=None)
     ]
     frame["check.box_labels"] = yes_no(pd.Series(agrees, index=boxed.index, dtype=object))
+    official = frame.loc[boxed.index, "meta.official_split"]
+    frame["check.box_side"] = yes_no((official == "test").astype(object).where(official.notna(), None))
 
+
+TRAIN_VAL_COUNTS = {
+    "Atelectasis": 8280, "Cardiomegaly": 1707, "Consolidation": 2852, "Edema": 1378, "Effusion": 8659,
+    "Emphysema": 1423, "Fibrosis": 1251, "Hernia": 141, "Infiltration": 13782, "Mass": 4034, "Nodule": 4708,
+    "Pleural_Thickening": 2242, "Pneumonia": 876, "Pneumothorax": 2637,
+}  # fmt: skip
+TEST_COUNTS = {
+    "Atelectasis": 3279, "Cardiomegaly": 1069, "Consolidation": 1815, "Edema": 925, "Effusion": 4658,
+    "Emphysema": 1093, "Fibrosis": 435, "Hernia": 86, "Infiltration": 6112, "Mass": 1748, "Nodule": 1623,
+    "Pleural_Thickening": 1143, "Pneumonia": 555, "Pneumothorax": 2665,
+}  # fmt: skip
+BOX_COUNTS = {
+    "Atelectasis": 180, "Cardiomegaly": 146, "Effusion": 153, "Infiltration": 123, "Mass": 85, "Nodule": 79,
+    "Pneumonia": 120, "Pneumothorax": 98,
+}  # fmt: skip
+"""Films per finding in the official lists, and boxes: counted on the table of 2020 and on BBox_List_2017.csv. The
+paper's own table differs."""
+
+
+def _counts_of(split: str, findings: Mapping[str, int], no_finding: int, films: int, patients: int) -> list[Count]:
+    official = {"meta.official_split": split}
+    found = [Count(f"{name} in {split}", n, {f"label.{name}": 1, **official}) for name, n in findings.items()]
+    return [
+        *found,
+        Count(f"{NO_FINDING} in {split}", no_finding, {"meta.findings": NO_FINDING, **official}),
+        Count(f"films in {split}", films, official),
+        Count(f"patients in {split}", patients, official, of="patients"),
+    ]
+
+
+WHOLE = Count("films", COMPLETE_ROWS["2020"])
+COUNTS = (
+    PublishedCounts(
+        "patient-counts",
+        "Patients, women and men, views and films per patient are as many as in the published table.",
+        WHOLE,
+        (
+            Count("patients", 30805, of="patients"),
+            Count("patients with one film", 17503, of="single patients"),
+            Count("films of the patient with the most", 184, of="largest patient"),
+            Count("films of men", 63340, {"sex": "M"}),
+            Count("films of women", 48780, {"sex": "F"}),
+            Count("PA films", 67310, {"view": "PA"}),
+            Count("AP films", 44810, {"view": "AP"}),
+            Count("films at an age of 0", 14, {"age_years": 0.0}),
+        ),
+        forms=("2020",),
+    ),
+    PublishedCounts(
+        "label-counts",
+        "Every finding is on as many films of each of the official lists as in the published table.",
+        WHOLE,
+        (
+            *_counts_of("train_val", TRAIN_VAL_COUNTS, 50500, 86524, 28008),
+            *_counts_of("test", TEST_COUNTS, 9861, 25596, 2797),
+        ),
+        forms=("2020",),
+    ),
+    PublishedCounts(
+        "box-counts",
+        "There are as many boxes of every finding as published, 984 in all.",
+        WHOLE,
+        tuple(Count(f"boxes of {name}", n, {"label": name}, of="boxes") for name, n in BOX_COUNTS.items()),
+        forms=("2020",),
+    ),
+)
 
 CLEAN_UP = "a public clean-up of the full set that dropped them, see docs/datasets.md"
 
+TERMS = Terms(
+    may_redistribute=True,
+    redistribution=(
+        "Use is unrestricted with citation of Wang et al. 2017, and the copy on Kaggle is marked CC0 (recalled): "
+        "images and shards may be passed on. Name the NIH Clinical Center as their source, with a link (recalled)."
+    ),
+    duo={"0000004": "no restriction"},
+    creators=("Wang X", "Peng Y", "Lu L", "Lu Z", "Bagheri M", "Summers RM"),
+    publisher="NIH Clinical Center",
+    bibtex="""@inproceedings{wang2017chestxray8,
+  author = {Wang, X. and Peng, Y. and Lu, L. and Lu, Z. and Bagheri, M. and Summers, R. M.},
+  title = {{ChestX-ray8}: Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and
+           Localization of Common Thorax Diseases},
+  booktitle = {CVPR},
+  year = {2017},
+  eprint = {1705.02315},
+  archivePrefix = {arXiv}
+}""",
+)
+DATASHEET = Datasheet(
+    motivation=(
+        "Made to train and to compare weakly supervised classification and localisation of common diseases of the "
+        "chest (title of Wang et al. 2017).",
+    ),
+    composition=(
+        "A complete copy has 112,120 frontal films of 30,805 patients: 67,310 PA and 44,810 AP, 63,340 of men and "
+        "48,780 of women (table of 2020).",
+        "One patient has 184 films; 17,503 have one.",
+        "60,361 films are labelled No Finding; the rarest finding, Hernia, is on 227.",
+        "984 boxes lie on 880 films, all of the official test list.",
+    ),
+    collection=(
+        "Films of one hospital, the NIH Clinical Center in the United States (generally known); how patients were "
+        "chosen is not known here.",
+    ),
+    preprocessing=(
+        "The films were reduced to PNG of 1024 x 1024 pixels and 8 bits; sizes and pixel spacings in the table are of "
+        "the original films.",
+    ),
+    labelling=(
+        "Findings were mined from radiology reports by a program; nobody read the films for them (generally known).",
+        "Boxes of eight findings were drawn by hand (generally known).",
+        "For 4,376 films Google published labels by experts in 2019; they are another label table.",
+    ),
+    sensitive=(
+        "Age, sex and a running patient number of the publisher's; no name, date or place.",
+        "The publisher removed identifying text from the films (recalled); nobody has checked every film.",
+    ),
+    uses=("Training classifiers of 14 findings and scoring them on the official test patients.",),
+    not_for=(
+        "Diagnosis, or telling how common a disease is: a finding that no report mentions is labelled absent.",
+        "Scoring a model against what a radiologist sees, unless the expert labels are used.",
+    ),
+    biases=(
+        "One hospital of referred patients: findings are more frequent, and other, than elsewhere (inferred).",
+        "AP films are mostly taken at the bedside of sicker patients, so the view can stand for the disease (generally "
+        "known).",
+        "Films after treatment show it, such as the drain beside a pneumothorax (generally known).",
+    ),
+    limitations=(
+        "Labels differ between the published tables: 10 of 5,606 films of the sample have others in 2020.",
+        "Ages differ between the published tables, in 24 % of the sample's rows.",
+        "Films that are rotated, lateral or inverted are among them (recalled).",
+    ),
+    maintenance=("The label table was last reissued in 2020; no later release is known.",),
+)
 
 DATASET = Dataset(
     name="nih-chest-xray",
@@ -388,6 +552,12 @@ DATASET = Dataset(
     group="patient",
     carved=("train", "validation"),
     image=ImageRules(size=224, channels=(1,), min_side=32, drops_alpha=True),
+    appearance=Appearance(
+        sizes=((FILM_PIXELS, FILM_PIXELS),),
+        mean_grey=(50 / 255, 195 / 255),  # where that clean-up drew its lines
+        is_oriented=True,
+        fills_frame=True,
+    ),
     samples=112120,
     has_boxes=True,
     fields={
@@ -445,6 +615,20 @@ DATASET = Dataset(
             ["yes"],
             "The follow-up number equals the suffix of the file name.",
         ),
+        one_of(
+            "follow-up-repeated",
+            "check.follow_up_alone",
+            ["yes"],
+            "No two films of a patient have the same follow-up number.",
+        ),
+        between("follow-up-range", "meta.follow_up", "Follow-up numbers lie between 0 and 183.", least=0, most=183),
+        one_of(
+            "original-film",
+            "check.film",
+            [""],
+            "Size and pixel spacing of the original film lie in the published ranges, the spacing equal both ways.",
+            count_by="check.film",
+        ),
         one_of("labels-unsorted", "check.labels_sorted", ["yes"], "Findings are listed in alphabetical order."),
         one_of(
             "age-unit",
@@ -472,22 +656,15 @@ DATASET = Dataset(
         one_of(
             "box-labels", "check.box_labels", ["yes"], "A film's boxes are of findings that the film is labelled with."
         ),
+        one_of(
+            "boxed-in-training",
+            "check.box_side",
+            ["yes"],
+            "Every film with boxes is on the publisher's test list, so that no model is trained on one.",
+        ),
         one_of("not-grey", "source_mode", ["L"], "Films are stored as grey; others were converted.", gate="images"),
-        between(
-            "near-black",
-            "intensity_mean",
-            "No film is nearly black (mean grey below 50 of 255).",
-            least=50,
-            gate="images",
-        ),
-        between(
-            "near-white",
-            "intensity_mean",
-            "No film is nearly white (mean grey above 195 of 255).",
-            most=195,
-            gate="images",
-        ),
     ),
+    counts=COUNTS,
     known=(
         Known(
             "follow-up-renumbered",
@@ -530,7 +707,22 @@ DATASET = Dataset(
             "519 films are RGBA with equal channels.",
             "recalled for the full set; 21 of 1,000 in one resized subset",
         ),
+        Known(
+            "label-drift",
+            2,
+            "The official test films show pneumothorax and effusion more often than the others: 10.4 % for 3.0 %, and "
+            "18.2 % for 10.0 %.",
+            "counted on Data_Entry_2017_v2020.csv by the publisher's lists",
+        ),
+        Known(
+            "group-drift",
+            1,
+            "The official test patients have 9.2 films each on average, the others 3.1.",
+            "counted on Data_Entry_2017_v2020.csv by the publisher's lists",
+        ),
         Known("near-black", 61, "61 films have a mean grey below 50.", CLEAN_UP),
         Known("near-white", 52, "52 films have a mean grey above 195.", CLEAN_UP),
     ),
+    terms=TERMS,
+    datasheet=DATASHEET,
 )

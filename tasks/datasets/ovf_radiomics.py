@@ -14,7 +14,20 @@ import pandas as pd
 
 from tasks.demands import matching, one_of
 from tasks.readings import number, whole, yes_no
-from tasks.schema import Dataset, Field, ImageRules, MemberRule, Parsed, Remote, Source, Table, TableRule
+from tasks.schema import (
+    Appearance,
+    Dataset,
+    Datasheet,
+    Field,
+    ImageRules,
+    MemberRule,
+    Parsed,
+    Remote,
+    Source,
+    Table,
+    TableRule,
+    Terms,
+)
 
 SETS = ("train", "internal", "external", "prospective")
 """As the abstract has them: 712, 178, 111 and 75 vertebrae."""
@@ -41,8 +54,60 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
     for column in rows.columns:
         frame[f"meta.{column}"] = rows[column]
     frame["meta.level"] = rows["vertebra"].str.upper()
+    frame["check.centre"] = _centre(rows)
     frame["check.class_known"] = yes_no(is_known.astype(bool))
     return Parsed(frame.reset_index(drop=True))
+
+
+TERMS = Terms(
+    redistribution=(
+        "The supplement may be passed on with attribution (CC BY 4.0, inferred from the journal). A release of your "
+        "own radiographs and masks is under whatever holds for them, and not under that licence: ask your institution "
+        "before you pass on a shard."
+    ),
+    images_licence="your own",
+    publisher="Frontiers",
+    bibtex="""@article{zhang2024ovf,
+  author = {Zhang and others},
+  journal = {Frontiers in Endocrinology},
+  volume = {15},
+  pages = {1370838},
+  year = {2024},
+  doi = {10.3389/fendo.2024.1370838}
+}""",
+)
+DATASHEET = Datasheet(
+    motivation=(
+        "Made to tell kinds of osteoporotic vertebral fractures apart with deep learning and radiomics (title).",
+    ),
+    composition=(
+        "The paper has 1,076 vertebrae of 942 patients of three hospitals: 712 for training, 178 internal, 111 "
+        "external, 75 prospective.",
+        "The publisher released one Word file: neither an image nor a patient table.",
+    ),
+    labelling=("Three classes, 0, 1 and 2; who drew the masks is not known here.",),
+    sensitive=("The supplement tells of no single patient (inferred); your own table and radiographs do.",),
+    uses=(
+        "Reading the tables of the supplement by machine.",
+        "Repeating the method on radiographs, masks and a table of your own.",
+    ),
+    not_for=("Training on the published data: there are no images.",),
+    biases=("Not known for the published patients; those of your own images are yours to describe.",),
+    limitations=(
+        "The description says that all four sets were divided at random; the external and the prospective one cannot "
+        "have been (inferred).",
+    ),
+    maintenance=("A supplement of a paper of 2024; no further release is known.",),
+)
+
+
+def _centre(rows: pd.DataFrame) -> pd.Series:
+    """What is wrong with the centre of a vertebra: ``missing``, ``also in training``, or empty."""
+    sets = rows["set"].str.lower()
+    trained = set(rows.loc[sets == "train", "centre"])
+    words = pd.Series("", index=rows.index)
+    words = words.mask((sets == "external") & rows["centre"].isin(trained), "also in training")
+    return words.mask(rows["centre"] == "", "missing")
 
 
 DATASET = Dataset(
@@ -81,11 +146,21 @@ DATASET = Dataset(
     group="patient",
     has_masks=True,
     image=ImageRules(size=None, channels=(1,), min_side=16),
+    appearance=Appearance(bit_depths=(8, 16)),
     fields={"level": Field("text", "vertebra in capitals, such as L1")},
     expectations=(
         one_of("unknown-label", "check.class_known", ["yes"], "The class is 0, 1 or 2.", severity="critical"),
+        one_of(
+            "centre",
+            "check.centre",
+            [""],
+            "Every vertebra names its hospital, and no hospital of the external set is one of those trained on.",
+            count_by="check.centre",
+        ),
         matching(
             "vertebra", "meta.level", r"^(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-6]|S[1-5])$", "Vertebrae are named C1 to S5."
         ),
     ),
+    terms=TERMS,
+    datasheet=DATASHEET,
 )

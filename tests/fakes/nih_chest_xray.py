@@ -31,9 +31,26 @@ NAMES = {
 }
 
 
-def write(folder: Path, *, images: int = 320, defects: bool = True, seed: int = 0) -> PlantedDefects:
-    """Write the release with films of 56 pixels; says where the defects are."""
-    return write_nih_release(folder, images=images, archives=3, side=56, seed=seed, with_defects=defects)
+def write(
+    folder: Path, *, images: int = 320, defects: bool = True, oddities: bool | None = None, seed: int = 0
+) -> PlantedDefects:
+    """Write the release with films of 56 pixels; says where the defects are.
+
+    ``oddities``, by default with the defects: follow-up numbers that the table of 2020 has changed, and findings that
+    it lists out of order.
+    """
+    planted = write_nih_release(folder, images=images, archives=3, side=56, seed=seed, with_defects=defects)
+    if not (defects if oddities is None else oddities):
+        header, *rows = (folder / TABLE).read_text().splitlines()
+        lines = [header, *(_in_order(row.split(",")) for row in rows)]
+        (folder / TABLE).write_text("".join(f"{line}\n" for line in lines))
+    return planted
+
+
+def _in_order(cells: list[str]) -> str:
+    """A row of the table of 2020 whose follow-up number is the suffix of the name, and whose findings are sorted."""
+    image, labels, _, *others = cells
+    return ",".join([image, "|".join(sorted(labels.split("|"))), str(int(image[9:12])), *others])
 
 
 def retable(folder: Path, form: str, name: str | None = None) -> Path:
