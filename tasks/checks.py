@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tasks import boxes
+from tasks import appearance, boxes
+from tasks.published_counts import with_counts
 from tasks.readings import yes_no
 from tasks.schema import Dataset
 
@@ -20,8 +21,9 @@ EVEN_FROM = 50
 
 def with_metadata_checks(entries: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Entries with ``check.sample_id`` (null for what is refused anyway), ``check.has_group``, ``check.has_split``,
-    ``check.group_splits`` (labelled splits that the row's group is in) and ``check.part`` (which archive of a complete
-    copy holds the image)."""
+    ``check.group_splits`` (labelled splits that the row's group is in), ``check.part`` (which archive of a complete
+    copy holds the image), ``check.one_sex`` (whether all rows of the row's patient have its sex) and the columns of
+    :func:`tasks.published_counts.with_counts`."""
     has_row = entries["table"].notna()
     is_sound = (entries["image_problem"] == "") & (entries["row_problem"] == "")
     checked = entries.copy()
@@ -30,6 +32,8 @@ def with_metadata_checks(entries: pd.DataFrame, dataset: Dataset) -> pd.DataFram
     checked["check.has_split"] = yes_no(entries["split"].isin(dataset.splits) | ~has_row)
     checked["check.group_splits"] = _labelled_splits(entries, "group_id", dataset)
     checked["check.part"] = _parts(entries["key"], dataset)
+    checked["check.one_sex"] = _one_sex(entries)
+    checked = checked.assign(**with_counts(entries, dataset))
     if dataset.carved:
         checked["check.uneven_label"] = _uneven_labels(entries, dataset.carved, dataset)
     return checked
@@ -48,6 +52,13 @@ def _uneven_labels(entries: pd.DataFrame, carved: tuple[str, str], dataset: Data
     return words
 
 
+def _one_sex(entries: pd.DataFrame) -> pd.Series:
+    """``yes`` or ``no``, null where patient or sex is unknown."""
+    sexes = entries.groupby("group_id")["sex"].nunique()
+    said = entries["group_id"].map(sexes).where(entries["sex"].notna())
+    return yes_no((said == 1).astype(object).where(said.notna(), None))
+
+
 def _parts(keys: pd.Series, dataset: Dataset) -> pd.Series:
     """Name of the archive of a complete copy that each image belongs to; empty where the dataset declares none."""
     if not dataset.parts:
@@ -60,8 +71,8 @@ def _parts(keys: pd.Series, dataset: Dataset) -> pd.Series:
 def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Samples with ``check.contrast`` (standard deviation as a share of the grey range), ``check.short_side`` (pixels),
     ``check.has_split``, ``check.group_splits``, ``check.pixel_splits``, ``check.pixel_labels`` (distinct label sets of
-    identical images), ``check.is_repeat``, ``check.copies_labelled``, ``check.boxes_inside`` and
-    ``check.mask_at_border``."""
+    identical images), ``check.is_repeat``, ``check.copies_labelled``, ``check.boxes_inside``, ``check.mask_at_border``
+    and those of :func:`tasks.appearance.shown`."""
     checked = samples.copy()
     checked["check.contrast"] = samples["intensity_std"] / (2.0 ** samples["bit_depth"] - 1)
     checked["check.short_side"] = samples[["source_width", "source_height"]].min(axis=1)
@@ -76,7 +87,7 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
         checked["check.boxes_inside"] = _boxes_inside(samples)
     if dataset.has_masks:
         checked["check.mask_at_border"] = yes_no(samples["mask_touches_border"])
-    return checked
+    return checked.assign(**appearance.shown(samples, dataset))
 
 
 def _boxes_inside(samples: pd.DataFrame) -> pd.Series:
@@ -119,7 +130,7 @@ def findings(samples: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, obj
     values = {
         "distinct_pixel_contents": (pixels.nunique(), "different pictures, by hash of the decoded pixels"),
         "repeats": (int(pixels.duplicated().sum()), "samples that repeat an earlier picture exactly"),
-        "groups": (samples["group_id"].nunique(), f"groups that stay together ({dataset.group})"),
+        "groups": (samples["group_id"].nunique(), f"groups that stay together (by {dataset.group})"),
         "groups_across_labelled_splits": (
             samples.loc[groups > 1, "group_id"].nunique(),
             f"groups in two of {', '.join(dataset.labelled_splits)}",

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from tasks.archives import Archive, Member, MemberRefused, read_member
 from tasks.code_version import conversion_version, library_versions
 from tasks.files import digest, write_bytes
+from tasks.fingerprints.polar import fingerprint_of
 from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
 from tasks.masks import convert_mask
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
@@ -35,6 +36,8 @@ CHUNK_BYTES = 128 * 2**20
 LOOSE_MEMBERS = (32, 128)
 """Of loose files: fewest in a chunk, and how many names there are on average to one that ends a chunk. Where chunks end
 depends on names alone, so that a file more or less moves only the ends next to it."""
+COMPRESSION = {"image": "NONE", "mask": "NONE", "picture": "ZSTD", "thumbnail": "ZSTD"}
+"""Files are compressed already."""
 ROWS_PER_GROUP = 64
 """Assembly reads row groups; small ones let a shard take its samples without reading the whole chunk."""
 
@@ -47,15 +50,22 @@ SCHEMA = pa.schema(
         ("detail", pa.string()),
         *IMAGE_COLUMNS,
         ("histogram", pa.list_(pa.int64(), HISTOGRAM_BINS)),
+        ("thumbnail", pa.binary()),
+        ("fingerprint", pa.binary()),
+        ("picture", pa.binary()),
         ("image", pa.binary()),
     ]
 )
 """``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null. ``image`` is
-also null where the published bytes are stored as they are: they stay in raw until assembly copies them."""
+also null where the published bytes are stored as they are: they stay in raw until assembly copies them. What images
+are compared with each other by: ``thumbnail`` and ``picture`` (see :class:`tasks.images.Converted`), and
+``fingerprint`` (:func:`tasks.fingerprints.polar.fingerprint`, its int8 in a row)."""
 MASK_SCHEMA = pa.schema([*SCHEMA, *MASK_COLUMNS, ("mask", pa.binary())])
 """The same with masks; a mask is stored in its chunk always."""
 ENCODED = ("image", "mask")
 """Columns that hold files, not facts."""
+BULKY = (*ENCODED, "picture")
+"""Columns that are read for a few members at a time only."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,7 @@ def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Location) -> No
         buffer,
         row_group_size=ROWS_PER_GROUP,
         use_dictionary=False,
-        compression={name: "NONE" if name in ENCODED else "SNAPPY" for name in _leaves(chunk.schema)},
+        compression={name: COMPRESSION.get(name, "SNAPPY") for name in _leaves(chunk.schema)},
         write_statistics=False,
     )
     write_bytes(folder / chunk.file_name, buffer.getvalue())
@@ -249,6 +259,9 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
         "detail": "",
         **converted.facts,
         "histogram": converted.histogram,
+        "thumbnail": converted.thumbnail,
+        "fingerprint": fingerprint_of(converted.thumbnail),
+        "picture": converted.picture,
         "image": None if converted.is_original else converted.encoded,
     }
 

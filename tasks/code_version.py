@@ -41,7 +41,8 @@ def source_digest(*patterns: str, without: str = "") -> str:
 
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
-    modules = ("archives", "tarballs/*", "locked_zips", "images", "masks", "scan_sector", "chunks", "schema")
+    images = ("images", "masks", "scan_sector", "image_checks", "burned_in_text")
+    modules = ("archives", "tarballs/*", "locked_zips", *images, "fingerprints/polar", "chunks", "schema")
     return source_digest(*(f"tasks/{name}.py" for name in modules))
 
 

@@ -23,6 +23,26 @@ Encoding = Literal["png", "jpeg"]
 
 STORES: tuple[Store, ...] = ("webdataset", "parquet")
 
+DriftKind = Literal["label", "target", "age", "sex", "view", "site", "intensity", "size", "group"]
+"""What is compared between splits and between releases; the expectation is ``<kind>-drift``."""
+DRIFT_LIMITS: Mapping[DriftKind, float] = {
+    "label": 0.2,
+    "target": 0.147,
+    "age": 0.147,
+    "sex": 0.1,
+    "view": 0.1,
+    "site": 0.1,
+    "intensity": 0.147,
+    "size": 0.147,
+    "group": 0.147,
+}
+"""From which effect size on a split is said to differ, the lower end of its interval counting: where an effect is no
+longer negligible, by Cohen's h (labels), Cramér's V (sex, view, site) or Cliff's delta: tasks/quality/effects.py."""
+
+
+BLANK_CONTRAST = 0.008
+"""Standard deviation as a share of the grey range (2 of 255); films of the five datasets have more than 0.05."""
+
 
 class ScanmillError(Exception):
     """An error that a user can cause and mend; the command line shows its text alone and exits with 2."""
@@ -177,6 +197,83 @@ class Known:
     """Where the number comes from."""
     forms: tuple[str, ...] = ()
     """Forms of the tables that it is true of; empty for all."""
+    is_leak: bool = False
+    """Whether what a model is scored on, or is to predict, can be seen in training: the card warns of it at its top."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of something a complete copy has, as the publisher counted it."""
+
+    what: str
+    """In plain words, such as ``Hernia in test``."""
+    number: int
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Column to the value that it must have; of boxes, their ``label``."""
+    of: Literal["rows", "images", "patients", "single patients", "largest patient", "boxes"] = "rows"
+    """Rows of the metadata tables; images with a row; different patients; those with one image; images of the patient
+    with the most; boxes."""
+    slack: int = 0
+    """How far a sound copy may be from it."""
+
+
+@dataclass(frozen=True)
+class PublishedCounts:
+    """Counts of a complete copy that belong together: one expectation of the metadata gate, a warning where one is off.
+
+    Says nothing of a copy that is not complete, nor where a column that a count asks for has no value at all.
+    """
+
+    code: str
+    sentence: str
+    complete: Count
+    """What tells a complete copy."""
+    counts: tuple[Count, ...]
+    forms: tuple[str, ...] = ()
+    """Forms of the tables that it is true of; empty for all."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What may be done with a dataset and with what is made of it, whose it is, and how to cite it."""
+
+    may_redistribute: bool | None = None
+    """Whether its images, and so the shards, may be passed on; None where it depends or is not known: ask first."""
+    redistribution: str = "Nothing is declared: ask the publisher before you pass anything on."
+    """The same in plain words, with the reason."""
+    licence_url: str = ""
+    """Where the terms stand, for a licence that is not on the SPDX list."""
+    images_licence: str = ""
+    """Where the dataset's licence covers documents alone: what images are under, such as ``your own``."""
+    duo: Mapping[str, str] = field(default_factory=dict)
+    """Terms of the Data Use Ontology that hold, number to name: ``0000042`` to ``general research use``."""
+    creators: tuple[str, ...] = ()
+    """Persons by name; empty where only the publication names them."""
+    publisher: str = ""
+    bibtex: str = ""
+
+
+@dataclass(frozen=True)
+class Datasheet:
+    """What is known of how a dataset came about and what it is fit for, by the questions of Gebru et al. (2021).
+
+    Each part is a list of sentences that a clinician understands. What is not certain says so: ``(recalled)``,
+    ``(inferred)``, ``(generally known)``. An empty part is shown as not known.
+    """
+
+    motivation: tuple[str, ...] = ()
+    composition: tuple[str, ...] = ()
+    collection: tuple[str, ...] = ()
+    preprocessing: tuple[str, ...] = ()
+    """What the publisher did to the images."""
+    labelling: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    """What it tells of persons."""
+    uses: tuple[str, ...] = ()
+    not_for: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
+    maintenance: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,6 +304,22 @@ class ImageRules:
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """What sound images of a dataset look like; the gate warns of others. Conversion does not depend on it."""
+
+    bit_depths: tuple[int, ...] = (8,)
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Width and height as published; empty where they vary."""
+    mean_grey: tuple[float, float] = (0.02, 0.9)
+    """Mean grey level over white of the darkest and the brightest image that one would not look at twice."""
+    is_oriented: bool = False
+    """Whether all images show the same part of the body the same way up, so that one that is turned, or a negative, can
+    be told by the others."""
+    fills_frame: bool = False
+    """Whether the picture reaches all edges of the image, so that a border is padding or a shutter."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Everything scanmill knows about one dataset, beside its ``parse`` function: a declaration, no behaviour."""
 
@@ -233,13 +346,18 @@ class Dataset:
     """Every split in reading order."""
     labelled_splits: tuple[str, ...]
     """The splits between which nothing may leak."""
-    group: Literal["patient", "pixels"]
-    """What must not cross labelled splits: the patient, or (no patient id published) identical decoded pixels."""
+    group: Literal["patient", "picture"]
+    """What must not cross labelled splits: the patient, or (no patient id published) all that shows one picture."""
     split: Callable[[pd.DataFrame], pd.Series] | None = None
     """Fills ``split`` where ``parse`` left it null, from ``group_id`` and labels; stable when rows are added."""
+    near_duplicate: float = 0.72
+    """From which similarity on (0–1, see :mod:`tasks.fingerprints.alignment`) two images show the same picture. Of
+    unrelated phantom chests, which are more alike than patients, none is above 0.64; copies of one begin at 0.81,
+    whether turned, mirrored, cropped by 5 %, brightened, compressed or scaled (tests/bench/near_duplicates.py)."""
     carved: tuple[str, str] | None = None
     """The two splits that we deal out of one of the publisher's, the larger first; labels should be spread evenly."""
     image: ImageRules = ImageRules()
+    appearance: Appearance = Appearance()
     samples: int | None = None
     """Number of samples in a complete copy."""
     samples_slack: int = 0
@@ -263,18 +381,31 @@ class Dataset:
     """Archives of a complete copy, in order, each with the key of its last image: they tell what is missing."""
     expectations: tuple[Mapping[str, Any], ...] = ()
     """Expectations beyond the common ones, as plain mappings (see ``expectations/common.py``)."""
+    site: str = ""
+    """Column ``meta.<name>`` that names the hospital a sample is from, where more than one gave any."""
+    drift: Mapping[DriftKind, float] = field(default_factory=dict)
+    """Limits other than :data:`DRIFT_LIMITS`."""
     known: tuple[Known, ...] = ()
+    counts: tuple[PublishedCounts, ...] = ()
+    terms: Terms = Terms()
+    datasheet: Datasheet = Datasheet()
     tolerance: float = 0.01
     """Largest share of rows that one error-severity expectation may send to quarantine before the gate fails."""
     allow_missing: float | None = None
     """Largest share of metadata rows without image; None is ``tolerance``."""
 
+    def drift_limits(self) -> dict[DriftKind, float]:
+        """What of this dataset is compared, each with its limit."""
+        absent = {"label": not self.labels, "target": not self.targets, "site": not self.site}
+        return {kind: limit for kind, limit in {**DRIFT_LIMITS, **self.drift}.items() if not absent.get(kind)}
+
     def judged_by(self, forms: Collection[str]) -> Dataset:
-        """The declaration as it holds for tables of these forms: their known defects, their number of samples."""
+        """The declaration as it holds for tables of these forms: known defects, published counts, number of samples."""
         known_forms = [form for rule in self.tables for form in rule.forms if form.name in forms]
         rows = [form.rows for form in known_forms if form.rows is not None]
         known = tuple(k for k in self.known if not k.forms or set(k.forms) & set(forms))
-        return replace(self, known=known, samples=rows[0] if rows else self.samples)
+        counts = tuple(c for c in self.counts if not c.forms or set(c.forms) & set(forms))
+        return replace(self, known=known, counts=counts, samples=rows[0] if rows else self.samples)
 
 
 @dataclass(frozen=True)
@@ -428,10 +559,27 @@ IMAGE_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("intensity_max", pa.float64()),
     ("intensity_mean", pa.float64()),
     ("intensity_std", pa.float64()),
+    ("dark_share", pa.float64()),
+    ("bright_share", pa.float64()),
+    ("contrast", pa.float64()),
+    ("border_top", pa.int32()),
+    ("border_right", pa.int32()),
+    ("border_bottom", pa.int32()),
+    ("border_left", pa.int32()),
+    ("text_regions", pa.int32()),
+    ("text_share", pa.float64()),
+    ("side_markers", pa.int32()),
 )
 """Facts of one converted image. ``source_*`` describe the published file; ``pixel_sha256`` is the hash of the decoded,
 normalised pixels at published size (shape and dtype included); ``intensity_*`` are in grey levels of ``bit_depth``
-(0–255 for 8, 0–65535 for 16) at published size; ``transform`` says what was done, step by step."""
+(0–255 for 8, 0–65535 for 16) at published size; ``transform`` says what was done, step by step. From ``dark_share`` on,
+see :mod:`tasks.image_checks`."""
+
+COMPARED_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("looks_inverted", pa.bool_()),
+    ("looks_turned_degrees", pa.int16()),
+)
+"""What the others of its dataset tell of an image, see :mod:`tasks.orientation`; null where nothing can be told."""
 
 MASK_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("mask_archive", pa.string()),
@@ -487,7 +635,7 @@ def sample_schema(dataset: Dataset, meta: Mapping[str, pa.DataType], *, is_place
     if dataset.has_boxes:
         columns += [("boxes", pa.list_(BOX)), ("boxes_scaled", pa.list_(BOX))]
     columns += meta.items()
-    columns += IMAGE_COLUMNS
+    columns += [*IMAGE_COLUMNS, *COMPARED_COLUMNS]
     if dataset.has_masks:
         columns += MASK_COLUMNS
     if is_placed:

@@ -220,19 +220,24 @@ def read_masks(rows: pa.Table, chunks: Location) -> list[bytes]:
 def _waiting(rows: pa.Table, chunks: Location, column: str) -> list[bytes | None]:
     """What chunks hold for these rows in ``image`` or ``mask``, each file checked against its hash."""
     places = rows.select(["chunk", "chunk_row", f"{column}_sha256"]).to_pylist()
-    wanted: dict[str, list[int]] = {}
-    for place in places:
-        wanted.setdefault(place["chunk"], []).append(place["chunk_row"])
-    found = {}
-    for name, needed in wanted.items():
-        with distrusting(chunks / name):
-            found[name] = _chunk_files(chunks / name, needed, column)
-    files = [found[place["chunk"]][place["chunk_row"]] for place in places]
+    files = in_chunks([(place["chunk"], place["chunk_row"]) for place in places], chunks, column)
     for place, file in zip(places, files, strict=True):
         with distrusting(chunks / place["chunk"]):
             if file is not None and hashlib.sha256(file).hexdigest() != place[f"{column}_sha256"]:
                 raise pa.ArrowInvalid(f"row {place['chunk_row']} has other bytes than were converted")
     return files
+
+
+def in_chunks(places: Sequence[tuple[str, int]], chunks: Location, column: str) -> list[bytes | None]:
+    """What chunks hold in that column, for each file name and row, reading only row groups that are needed."""
+    wanted: dict[str, list[int]] = {}
+    for name, row in places:
+        wanted.setdefault(name, []).append(row)
+    found = {}
+    for name, needed in wanted.items():
+        with distrusting(chunks / name):
+            found[name] = _chunk_files(chunks / name, needed, column)
+    return [found[name][row] for name, row in places]
 
 
 def _originals(rows: pa.Table, archives: Sequence[Archive]) -> list[bytes]:

@@ -104,9 +104,10 @@ def lakes(
 
 @pytest.fixture(scope="session")
 def flawless_nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw NIH release of 100 films in three archives, table of 2020, without defects; do not change it."""
+    """A raw NIH release of 100 films in three archives, table of 2020, without defects but with what is odd of that
+    table; do not change it."""
     folder = tmp_path_factory.mktemp("flawless") / "raw"
-    write_fake("nih-chest-xray", folder, images=100, defects=False)
+    write_fake("nih-chest-xray", folder, images=100, defects=False, oddities=True)
     return folder
 
 

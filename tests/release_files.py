@@ -10,7 +10,9 @@ import pandas as pd
 
 from tasks.files import sha256_file
 
-VOLATILE = ("quality/data_docs/", "quality/run.json", "quality/changes.html", "quality/dask-")
+PAGES = ("quality/index.html", "quality/drift.json")
+"""They tell of the release before as well."""
+VOLATILE = ("quality/data_docs/", "quality/run.json", "quality/changes.html", "quality/dask-", *PAGES)
 
 
 def files_of(folder: Path) -> dict[str, str]:

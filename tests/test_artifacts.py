@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import re
 import signal
 import socket
 import time
@@ -135,6 +136,18 @@ def test_a_published_release_shows_its_report_and_where_everything_went(first: R
     assert counted["archive members", "ignored"] == sum(accounting["ignored"].values()) > 0
     reasons = {line["reason"] for line in json.loads(first.told("accounting")) if line["what"] == "quarantine lines"}
     assert reasons - {""} == set(accounting["reasons"])
+
+
+def test_the_link_comes_with_the_essentials_of_the_report(first: Ran) -> None:
+    counted = json.loads((first.folder() / "manifest.json").read_bytes())["accounting"]
+    told = first.told("report")
+    assert f"* kept {counted['written']:,} of {counted['members']:,} archive members" in told
+    report = json.loads((first.folder() / "quality" / "report.json").read_bytes())
+    codes = {o["code"] for verdict in report["verdicts"] for o in verdict["outcomes"] if o["status"] == "warned"}
+    (warned,) = re.findall(r"\* \d+ warned: (.*)", told)
+    assert set(warned.split(", ")) == codes
+    assert re.search(r"\* (no duplicates or leakage found|duplicates and leakage: )", told)
+    assert re.search(r"\* (no sure|largest) drift between splits", told)
 
 
 def test_a_published_release_shows_every_expectation_and_none_that_failed(first: Ran) -> None:

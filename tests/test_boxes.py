@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tasks.quality.contact_sheet import TILES
 from tasks.quality.page import ReportFacts, build
 from tasks.release.coco import coco
 from tasks.schema import QUARANTINE, Dataset, Parsed
-from tests import test_render
+from tests.browser import Browser, needs_browser
 from tests.conftest import Prepare
 
 NAME = "nih-chest-xray"
@@ -387,7 +387,15 @@ def bounds(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-@test_render.pytestmark
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of this module."""
+    opened = Browser()
+    yield opened
+    opened.close()
+
+
+@needs_browser
 @pytest.mark.parametrize("window", [1400, 420])
 @pytest.mark.parametrize(
     ("size", "box"),
@@ -399,7 +407,7 @@ def bounds(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     ids=["square", "small and wide", "large and tall"],
 )
 def test_the_drawn_box_surrounds_what_it_marks(
-    size: tuple[int, int], box: dict[str, Any], window: int, tmp_path: Path
+    size: tuple[int, int], box: dict[str, Any], window: int, browser: Browser, tmp_path: Path
 ) -> None:
     page = page_of(made_up(), table_of([[box]], *size), square(*size, box), tmp_path)
     # Nothing but the one picture and the stroke of its box, in a colour that neither film nor page has.
@@ -407,10 +415,7 @@ def test_the_drawn_box_surrounds_what_it_marks(
     alone += ".sheet span { display: none !important } nav { visibility: hidden } * { background: #000 !important } "
     alone += ".overlay { background: none !important } .mark { stroke: #f0f !important }"
     (tmp_path / "alone.html").write_text(page.replace("</style>", f"{alone}</style>"), "utf-8")
-    test_render.browse(
-        tmp_path / "alone.html", tmp_path, f"--window-size={window},900", f"--screenshot={tmp_path / 'drawn.png'}"
-    )
-    pixels = np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB")).astype(int)
+    pixels = browser.drawn(tmp_path / "alone.html", window).astype(int)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     drawn = bounds((red > 150) & (blue > 150) & (green < 100))
     # The stroke of 2 px lies on the edge, so half of it is inside: the white that is left ends one pixel earlier.

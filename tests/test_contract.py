@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tasks.archives import Archive
 from tasks.datasets import catalogue
 from tasks.files import sha256_file
 from tasks.samples import escape_key, unescape_key
-from tasks.schema import CANONICAL, IMAGE_COLUMNS, MASK_COLUMNS, QUARANTINE, Dataset, UnusableInput
+from tasks.schema import CANONICAL, COMPARED_COLUMNS, IMAGE_COLUMNS, MASK_COLUMNS, QUARANTINE, Dataset, UnusableInput
 from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_bytes, plan_shards, read_images
 from tests import raw_files
 from tests.conftest import Prepare
@@ -80,7 +83,7 @@ def test_the_sample_table_has_the_declared_columns_in_order(dataset: Dataset, re
     labels = [f"label.{name}" for name in dataset.labels] + [f"target.{name}" for name in dataset.targets]
     boxes = ["boxes", "boxes_scaled"] if dataset.has_boxes else []
     meta = [name for name in schema.names if name.startswith("meta.")]
-    images = [name for name, _ in IMAGE_COLUMNS]
+    images = [name for name, _ in (*IMAGE_COLUMNS, *COMPARED_COLUMNS)]
     masks = [name for name, _ in MASK_COLUMNS] if dataset.has_masks else []
     assert schema.names == [*canonical, *labels, *boxes, *meta, *images, *masks, "shard", "row", "tar_offset"]
     assert {schema.field(name).type for name in labels if name.startswith("label.")} == {pa.int8()}
@@ -190,8 +193,9 @@ def test_the_lake_has_the_layout_of_the_contract_and_nothing_else(
         "release": release.name,
         "manifest_sha256": sha256_file(release / "manifest.json"),
     }
-    expected = {"manifest.json", "samples.parquet", "quarantine.parquet", "croissant.json", "README.md"}
-    expected |= {f"quality/{name}" for name in ("index.html", "report.json", "run.json", "changes.html")}
+    expected = {"manifest.json", "samples.parquet", "lineage.parquet", "quarantine.parquet"}
+    expected |= {"croissant.json", "README.md"}
+    expected |= {f"quality/{name}" for name in ("index.html", "report.json", "run.json", "changes.html", "drift.json")}
     expected |= {"boxes.coco.json"} if dataset.has_boxes else set()
     for shard in samples["shard"].unique():
         split, number = shard.split("/")
@@ -203,6 +207,34 @@ def test_the_lake_has_the_layout_of_the_contract_and_nothing_else(
     assert names - docs == expected
     assert ("quality/data_docs/index.html" in docs) == (not dataset.is_restricted)
     assert set(samples["shard"].str.split("/").str[0]) == set(dataset.splits)
+
+
+def test_the_report_for_machines_fits_its_schema(release: Path) -> None:
+    schema = json.loads(resources.files("tasks.quality").joinpath("report.schema.json").read_text("utf-8"))
+    Draft202012Validator(schema).validate(json.loads((release / "quality" / "report.json").read_bytes()))
+
+
+def test_the_lines_under_load_it_run_as_they_stand(
+    lakes: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import duckdb
+
+    lake = lakes("mammography-density")
+    monkeypatch.chdir(lake)
+    (page,) = lake.glob("mammography-density/releases/*/quality/index.html")
+    shown = page.read_text("utf-8").partition('<section id="open">')[2]
+    found = re.findall(r"<h3>([^<]*)</h3><pre[^>]*><code>(.*?)</code>", shown, flags=re.DOTALL)
+    lines = {tool: html.unescape(code) for tool, code in found}
+    assert set(lines) == {"pandas", "DuckDB", "WebDataset", "Hugging Face datasets", "mlcroissant"}
+    samples = pd.read_parquet(page.parent.parent / "samples.parquet")
+    assert dict(duckdb.execute(lines["DuckDB"]).fetchall()) == samples["split"].value_counts().to_dict()
+    loaded: dict[str, Any] = {}
+    for tool in ("pandas", "WebDataset", "mlcroissant"):
+        exec(lines[tool], loaded)
+    assert len(loaded["samples"]) == len(samples)
+    image, row = next(iter(loaded["train"]))
+    assert image.size == (row["width"], row["height"])
+    assert len(capsys.readouterr().out.splitlines()) == 10
 
 
 def test_tars_are_sorted_without_clock_or_owner_and_hold_image_then_json(dataset: Dataset, release: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import docx
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from jsonschema import Draft202012Validator
 
 from tasks.documents.docx import extract, parquet_bytes
 from tasks.files import readable_json
@@ -139,6 +141,8 @@ def test_the_report_shows_every_table_and_asks_nothing_of_the_network(release: P
     assert all(address.startswith("data:") for address in _attributes(page, "src"))
     assert {"dataset", "release", "parameters", "inputs", "verdicts", "accounting"} < set(report)
     assert report["documents"] == documents_of(release)
+    schema = json.loads(resources.files("tasks.quality").joinpath("report.schema.json").read_text("utf-8"))
+    Draft202012Validator(schema).validate(report)
     assert outcomes_of(release)["table-without-caption"]["observed"] == f"{ovf_supplement.NAME}: 1"
 
 

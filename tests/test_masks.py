@@ -29,7 +29,7 @@ from tasks.datasets import find
 from tasks.images import ImageRefused
 from tasks.lake import Lake
 from tasks.masks import convert_mask
-from tasks.quality.contact_sheet import thumbnail
+from tasks.quality.tiles import thumbnail
 from tasks.release.diff import compare
 from tasks.release.verify import verify
 from tasks.samples import index_members, join

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks import accounting, shards
+from tasks import accounting, lineage, shards
 from tasks.files import read_frame, read_json, read_table, write_bytes, write_json
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
@@ -21,7 +21,8 @@ def planned_shards(plan: Plan) -> list[shards.Shard]:
 
 
 def assemble(plan: Plan, *, address: str | None, with_report: bool = False) -> dict[str, int]:
-    """Write every shard not written before, then ``samples.parquet`` and ``quarantine.parquet`` with sums that meet."""
+    """Write every shard not written before, then ``samples.parquet``, ``lineage.parquet`` and
+    ``quarantine.parquet`` with sums that meet."""
     planned = planned_shards(plan)
     write_json(plan.work / "earlier.json", shards.earlier_shards(manifests(plan.lake)))
     markers = plan.work / shards.MARKERS
@@ -44,6 +45,7 @@ def assemble(plan: Plan, *, address: str | None, with_report: bool = False) -> d
         names = ", ".join(shard.name for shard, _ in lost)
         raise UnusableInput(f"shards {names} could not be written: each {lost[0][1]}")
     _place_samples(plan, planned)
+    _tell_lineage(plan)
     settle(plan)
     linked = sum(bool(read_json(path)["linked"]) for path in markers.iterdir())
     return {"shards": len(planned), "linked": linked}
@@ -57,6 +59,14 @@ def _place_samples(plan: Plan, planned: list[shards.Shard]) -> None:
     for name in ("shard", "row", "tar_offset"):
         samples = samples.append_column(name, placed[name])
     write_bytes(plan.staging / "samples.parquet", parquet(samples.select(schema.names).cast(schema)))
+
+
+def _tell_lineage(plan: Plan) -> None:
+    entries = read_entries(plan.work / "entries-checked.parquet")
+    planned = read_frame(plan.work / "plan.parquet", columns=["sample_id", "chunk"])
+    extras = read_frame(plan.work / "extras.parquet")
+    table = lineage.table(planned, entries[entries["stage"].isna()], extras)
+    write_bytes(plan.staging / lineage.NAME, parquet(table))
 
 
 def settle(plan: Plan) -> Accounting:

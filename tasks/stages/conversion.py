@@ -11,7 +11,7 @@ import pyarrow as pa
 from tasks.archives import Member
 from tasks.chunk_parts import cut, found_parts, join, missing_parts
 from tasks.chunks import (
-    ENCODED,
+    BULKY,
     MASK_SCHEMA,
     SCHEMA,
     Chunk,
@@ -131,7 +131,7 @@ def _paired_masks(plan: Plan, members: pd.DataFrame, identities: Mapping[str, st
 def _gather(plan: Plan, pieces: Sequence[tuple[Chunk, str]]) -> None:
     """Facts of all images, with the chunk and row where each waits; and histograms apart, which are bulky."""
     whole = MASK_SCHEMA if plan.dataset.has_masks else SCHEMA
-    schema = pa.schema([field for field in whole if field.name not in ENCODED])
+    schema = pa.schema([field for field in whole if field.name not in BULKY])
     tables = []
     for chunk, why in pieces:
         if why:

@@ -11,34 +11,41 @@ import pyarrow.compute as pc
 
 from tasks import checks, shards
 from tasks.archives import Archive, MemberRefused, read_member
-from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, write_bytes
+from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, write_bytes, write_json
 from tasks.lake import latest_release
-from tasks.quality import changes
+from tasks.quality import changes, drift
+from tasks.quality.drift import Shift
 from tasks.quality.facts import ReportFacts
 from tasks.quality.page import build
-from tasks.release import coco
+from tasks.release import coco, statistics
 from tasks.release import manifest as releases
 from tasks.release.card import card
 from tasks.release.croissant import croissant
-from tasks.release.diff import Difference, compare_staged
+from tasks.release.diff import Difference, compare_staged, read_samples
 from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample_schema
 from tasks.sources.fetched import Fetched
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
-from tasks.storage import Location, move, remove_tree
+from tasks.storage import Location, is_remote, location, move, remove_tree
 
 
 def describe(plan: Plan, *, is_published: bool) -> Location:
     """The data-quality report, of a release to be published or of one that a gate refused. Returns its page."""
     samples = _report_samples(plan)
+    before, drift_before = _drift_before(plan, samples)
     facts = ReportFacts(
         **release_facts(plan, is_published=is_published),
         samples=samples,
         histograms=_optional_json(plan.work / "histograms.json"),
         findings=checks.findings(samples, plan.dataset) if len(samples) else {},
         holds=_optional_json(plan.work / "row-counts.json") or None,
+        drift=drift.between_splits(plan.dataset, samples),
+        drift_before=drift_before,
+        release_before=before,
     )
     folder = plan.staging / "quality"
+    told = {"dataset": plan.dataset.name, "before": before, "after": plan.release}
+    write_json(folder / "drift.json", {**told, "shifts": [shift.as_json() for shift in drift_before]})
     build(
         facts,
         folder,
@@ -49,12 +56,25 @@ def describe(plan: Plan, *, is_published: bool) -> Location:
     return folder / "index.html"
 
 
+def _drift_before(plan: Plan, samples: pd.DataFrame) -> tuple[str | None, list[Shift]]:
+    """The newest release so far, and how this one's samples differ from it; None without one that can be compared."""
+    before = _release_before(plan)
+    if before is None:
+        return None, []
+    try:
+        earlier = read_samples(plan.lake, before, drift.columns(plan.dataset))
+    except ScanmillError:
+        return None, []
+    return before, drift.between_releases(plan.dataset, earlier, samples)
+
+
 def release_facts(plan: Plan, *, is_published: bool) -> dict[str, Any]:
     """What :class:`tasks.quality.facts.ReleaseFacts` asks of any release."""
     return {
         "dataset": plan.dataset,
         "release": plan.release,
         "parameters": about(plan)["parameters"],
+        "code": about(plan)["code"],
         "inputs": inputs(plan),
         "verdicts": verdicts(plan),
         "accounting": Accounting.from_json(read_json(plan.work / "accounting.json")),
@@ -127,9 +147,8 @@ def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Loca
     # The card first, then Croissant over the files so far, then the manifest over everything.
     write_bytes(plan.staging / "README.md", card(plan.dataset, plan.release, draft, counted, verdicts(plan)))
     schema = read_schema(plan.staging / "samples.parquet")
-    write_bytes(
-        plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, plan.dataset.published)
-    )
+    figures = statistics.describe(samples, plan.dataset)
+    write_bytes(plan.staging / "croissant.json", croissant(plan.dataset, plan.release, draft, schema, figures))
     return finish(plan, draft, run, fetched)
 
 
@@ -146,7 +165,7 @@ def _tell_changes(plan: Plan, manifest: Mapping[str, Any], run: Mapping[str, Any
     before = _release_before(plan)
     difference = _difference(plan, before, manifest) if before else None
     folder = plan.staging / "quality"
-    changes.record(folder, run, fetched, before)
+    changes.record(folder, {**run, **_origin(plan)}, fetched, before)
     changes.build(folder, plan.dataset, plan.release, fetched, before, difference, run)
 
 
@@ -167,9 +186,17 @@ def _difference(plan: Plan, before: str, manifest: Mapping[str, Any]) -> Differe
         return None
 
 
+def _origin(plan: Plan) -> dict[str, Any]:
+    """Where raw lay, and what it was; for ``run.json``, as no digest may tell of places on a machine."""
+    places = [location(path) for path in plan.request.raw]
+    raw = [str(place if is_remote(place) else place.resolve()) for place in places]
+    return {"raw": raw, "inputs": inputs(plan), "tables": about(plan)["parameters"].get("tables", {})}
+
+
 def refuse(plan: Plan) -> None:
     """Move the report and the quarantine of a refused release to where they can be read, and raise what they say."""
     target = plan.lake.refused(plan.release)
+    write_json(plan.staging / "quality" / "run.json", _origin(plan))
     remove_tree(target)
     make_folder(target)
     for name in ("quality", "quarantine.parquet"):
