@@ -9,6 +9,8 @@ from pathlib import Path
 
 PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
 """The libraries whose version can change a stored byte."""
+GROUPING_PACKAGES = ("faiss-cpu", "scipy")
+"""Those that can change which images a release takes for the same picture, and no chunk."""
 DOCUMENT_PACKAGES = ("lxml", "python-docx")
 """Those that can change one of a document release, and no chunk."""
 

@@ -56,7 +56,7 @@ class Converted:
     histogram: list[int]
     """64 pixel counts over the full range of the bit depth, at published size, channels added up."""
     thumbnail: bytes
-    """64 × 64 grey levels of 8 bits, row by row: area averages, whatever the shape of the image."""
+    """64 × 64 grey levels of 8 bits, row by row: area averages, filled up to a square."""
     picture: bytes
     """The same of 128 × 128."""
     facts: dict[str, Any]
@@ -99,9 +99,8 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
         **image_checks.facts(luma, counts if luma is published else _counts(luma)),
     }
     histogram = counts.reshape(HISTOGRAM_BINS, -1).sum(axis=1).tolist()
-    picture = _picture(luma)
-    thumbnail = cv2.resize(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
-    return Converted(encoded, is_kept, histogram, thumbnail.tobytes(), picture.tobytes(), facts)
+    picture = picture_of(luma)
+    return Converted(encoded, is_kept, histogram, thumbnail_of(picture).tobytes(), picture.tobytes(), facts)
 
 
 def decode(data: bytes, *, drops_alpha: bool = False) -> tuple[str, Pixels, list[str]]:
@@ -245,12 +244,26 @@ def _reduce(pixels: Pixels, size: int | None) -> tuple[Pixels, list[str]]:
     return reduced, [f"area {width}x{height} to {target[0]}x{target[1]}"]
 
 
-def _picture(luma: Pixels) -> Pixels:
+def thumbnail_of(picture: Pixels) -> Pixels:
+    """64 × 64 of the grey levels of :func:`picture_of`."""
+    return cv2.resize(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+
+
+def picture_of(pixels: Pixels) -> Pixels:
     """128 × 128 grey levels of 8 bits: what images are compared with each other by.
 
-    Shape is given up on purpose: an image that was turned, scaled or stretched becomes the same picture, turned.
+    The longer side is scaled to fit and the shorter one filled up with black, so that an image that was turned, by
+    whatever angle, becomes the same picture, turned.
     """
-    small = cv2.resize(luma, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA)
+    luma = _luma(pixels)
+    # Area averages of a smaller image would be blocks, which no other copy of it has.
+    way = cv2.INTER_AREA if max(luma.shape) >= PICTURE_SIDE else cv2.INTER_LINEAR
+    height, width = (max(1, round(side * PICTURE_SIDE / max(luma.shape))) for side in luma.shape)
+    small = cv2.resize(luma, (width, height), interpolation=way)
+    top, left = (PICTURE_SIDE - height) // 2, (PICTURE_SIDE - width) // 2
+    small = cv2.copyMakeBorder(
+        small, top, PICTURE_SIDE - height - top, left, PICTURE_SIDE - width - left, cv2.BORDER_CONSTANT, value=(0,)
+    )
     if small.dtype != np.uint8:  # few of 16 bits use all of them
         small = cv2.convertScaleAbs(small, alpha=255 / image_checks.white_level(int(luma.max()), 16))
     return small

@@ -7,7 +7,7 @@ A pair is a candidate for its fingerprints, and one for good where both pictures
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,9 +23,11 @@ from tasks.fingerprints.search import nearest
 COSINE = 0.3
 """Of fingerprints, from which on a pair is looked at; no planted copy was below 0.5, but half of all crops by 10 %."""
 TURN_AGREES = 0.3
-PLACE_AGREES = 0.4
-"""Correlations after each rough step, from which on the next one is worth its time; planted copies begin at 0.33 and
-0.45, half of all unrelated lesions end at 0.25 and 0.19."""
+"""Correlation after the turn, from which on a pair is laid on each other; planted copies begin at 0.29, those that were
+not cropped at 0.57; a tenth of the strangers that are looked at end below."""
+PLACE_AGREES = 0.9
+"""Share of the similarity asked for that thumbnails must reach, for pictures to be compared. Copies, planted in chests,
+begin at 0.81 on thumbnails, which is more than is asked for; two thirds of the strangers end below 0.65."""
 PARTNERS = 4
 """Most candidates of one image: a copy is nearly always the nearest."""
 STRANGERS = 24
@@ -62,12 +64,18 @@ class Pictures:
         return len(self.fingerprints)
 
 
-def pairs(pictures: Pictures, groups: Positions, *, least: float) -> pd.DataFrame:
+def pairs(
+    pictures: Pictures, groups: Positions, *, least: float, of: npt.NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
     """Pairs of two groups that show the same picture: ``first second`` (positions, the second lies on the first),
-    ``similarity`` (``least`` to 1), ``turned_degrees`` (−180 to 180) and ``is_mirrored``; most similar first."""
+    ``similarity`` (``least`` to 1), ``turned_degrees`` (−180 to 180) and ``is_mirrored``; most similar first.
+
+    ``of`` (n) are the images of which one must be in a pair; all by default.
+    """
     candidates = nearest(pictures.fingerprints, groups, least=COSINE, most=PARTNERS)
-    found = [row for part in _parts(candidates) for row in _agreeing(pictures, part, least)]
-    return _as_frame(found)
+    if of is not None:
+        candidates = candidates[of[candidates[:, :2]].any(axis=1)]
+    return _as_frame(agreeing(pictures, candidates, least))
 
 
 def families(pictures: Pictures, *, least: float) -> tuple[Positions, pd.DataFrame]:
@@ -111,8 +119,7 @@ class _Ties:
             own = self.families()
             candidates = candidates[own[candidates[:, 0]] != own[candidates[:, 1]]]
             is_tried = _forest(own[candidates[:, :2]], self.images)
-            for part in _parts(candidates[is_tried]):
-                self.found += _agreeing(pictures, part, least)
+            self.found += agreeing(pictures, candidates[is_tried], least)
             candidates = candidates[~is_tried]
 
 
@@ -139,15 +146,13 @@ def _by_first_member(families: Positions) -> Positions:
     return np.asarray(first[numbers], np.int64)
 
 
-def _parts(candidates: Positions) -> Iterator[Positions]:
-    for begin in range(0, len(candidates), AT_ONCE):
-        yield candidates[begin : begin + AT_ONCE]
+def agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[Pair]:
+    """Those candidates, as of :func:`tasks.fingerprints.search.nearest`, whose pictures agree; in their order."""
+    parts = (candidates[begin : begin + AT_ONCE] for begin in range(0, len(candidates), AT_ONCE))
+    return [pair for part in parts for pair in _agreeing(pictures, part, least)]
 
 
 def _agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[Pair]:
-    """Those candidates whose pictures agree, in their order."""
-    if not len(candidates):
-        return []
     firsts, seconds, frames = candidates.T
     small = pictures.thumbnails
     agreed, turn = turns(_spectra(small, firsts, frames), _spectra(small, seconds, np.zeros_like(frames)))
@@ -158,7 +163,7 @@ def _agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[P
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # OpenCV does without Python's lock
         likely = np.flatnonzero(agreed >= TURN_AGREES)
         placed = dict(zip(likely.tolist(), threads.map(rough, likely.tolist()), strict=True))
-        placed = {n: alignment for n, alignment in placed.items() if alignment.similarity >= PLACE_AGREES}
+        placed = {n: alignment for n, alignment in placed.items() if alignment.similarity >= PLACE_AGREES * least}
         needed = np.unique(np.concatenate([firsts[list(placed)], seconds[list(placed)]])) if placed else firsts[:0]
         large = dict(zip(needed.tolist(), pictures.large(needed), strict=True)) if len(needed) else {}
 

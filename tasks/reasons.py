@@ -34,6 +34,7 @@ REASONS: Mapping[str, str] = {
     "too-small": "An image smaller than the dataset allows.",
     "unexpected-channels": "An image in colour where grey is expected.",
     "box-beyond-image": "An image with a box that leaves it.",
+    "near-duplicate-across-splits": "An image that shows the same picture as one of another labelled split.",
     # Of masks.
     "image-without-mask": "An image whose mask is missing or cannot be used.",
     "mask-without-image": "A mask whose image is missing.",

@@ -24,7 +24,7 @@ from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
 from tasks.files import canonical_json, known_sha256, read_json, write_bytes, write_json
-from tasks.schema import FORMAT_VERSION, AccountingError, Store, UnusableInput
+from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, AccountingError, Store, UnusableInput
 from tasks.storage import Location, copy_here, location, open_table, size_of
 
 SHARD_SAMPLES = 1000
@@ -153,12 +153,19 @@ def has_masks(rows: pa.Table) -> bool:
 
 def content_digest(rows: pa.Table, extension: str) -> str:
     """What a shard holds, whatever its name: all columns of all samples, image hashes among them."""
-    plain = rows.drop_columns(list(PLACES))
+    plain = _stored(rows)
     about = [FORMAT_VERSION, extension, library_versions()["pyarrow"], plain.schema.to_string()]
     content = hashlib.sha256(canonical_json(about))
     for row in plain.to_pylist():
         content.update(canonical_json(row))
     return content.hexdigest()
+
+
+def _stored(rows: pa.Table) -> pa.Table:
+    """What a shard tells of its samples: not where their files wait, and not what others of the dataset tell of them:
+    that may change when other images come, and the shard could not be shared."""
+    left_out = {*PLACES, *(name for name, _ in COMPARED_COLUMNS)}
+    return rows.select([name for name in rows.column_names if name not in left_out])
 
 
 def _is_whole(marker: dict[str, Any], staging: Location) -> bool:
@@ -186,7 +193,7 @@ def _is_unchanged(path: Location, sha256: str) -> bool:
 def _write(
     shard: Shard, rows: pa.Table, images: list[bytes], masks: list[bytes], staging: Location, stores: list[Store]
 ) -> dict[str, Any]:
-    plain = rows.drop_columns(list(PLACES))
+    plain = _stored(rows)
     encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
     written: dict[str, Any] = {}
     for store in stores:
@@ -308,7 +315,7 @@ def _offsets(rows: pa.Table, extension: str) -> list[int]:
     """Byte offset of each image in the tar of :func:`tar_bytes`, from the sizes of what it holds."""
     offsets = []
     position = 0
-    for row in rows.drop_columns(list(PLACES)).to_pylist():
+    for row in _stored(rows).to_pylist():
         mask = [(MASK_EXTENSION, row["mask_bytes"])] if "mask_bytes" in row else []
         starts = []
         for ending, size in ((extension, row["image_bytes"]), *mask, ("json", len(canonical_json(row)))):

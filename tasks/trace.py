@@ -25,10 +25,11 @@ from tasks.lake import Lake, latest_release
 from tasks.masks import convert_mask
 from tasks.member_places import place_of
 from tasks.raw_again import Origin, RawAgain, has_header, lines_of, role_of
+from tasks.release.stored import read_range
 from tasks.schema import DataRefused, Dataset, ScanmillError, Transform, UnusableInput
 from tasks.shards import MASK_EXTENSION
 from tasks.sources.record import Record
-from tasks.storage import Location, location, open_archive, open_table
+from tasks.storage import Location, location, open_table
 
 KINDS = {"patient": "the patient", "picture": "what shows one picture"}
 
@@ -402,7 +403,7 @@ def _stored_check(traced: Traced, row: Mapping[Any, Any], store: str, place: Map
     path = traced.folder / place["path"]
     try:
         if store == "webdataset":
-            data = _range(path, place["offset"], place["length"])
+            data = read_range(path, place["offset"], place["length"])
             where = f"bytes {place['offset']:,} to {place['offset'] + place['length']:,} of {place['path']}"
         else:
             data = _image_in_parquet(path, place)
@@ -412,12 +413,6 @@ def _stored_check(traced: Traced, row: Mapping[Any, Any], store: str, place: Map
     is_same = hashlib.sha256(data).hexdigest() == row["image_sha256"]
     said = "sha256 fits" if is_same else "other bytes than samples.parquet names"
     return Check(f"stored image, {store}", is_same, f"{where}: {said}")
-
-
-def _range(path: Location, offset: int, length: int) -> bytes:
-    with open_archive(path) as stream:
-        stream.seek(offset)
-        return stream.read(length)
 
 
 def _image_in_parquet(path: Location, place: Mapping[str, Any]) -> bytes:

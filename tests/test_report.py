@@ -188,7 +188,7 @@ def test_no_samples_and_no_quarantine(tmp_path: Path, columns: list[str]) -> Non
 
 
 def test_exclusive_labels_have_no_heat_map(tmp_path: Path) -> None:
-    page, report = write(facts(dataset=dataset(label_kind="exclusive", group="pixels")), tmp_path)
+    page, report = write(facts(dataset=dataset(label_kind="exclusive", group="picture")), tmp_path)
     assert "Classes per split" in page
     assert report["statistics"]["cooccurrence"] is None
 

@@ -24,23 +24,24 @@ BATCH = 8192
 
 
 def nearest(
-    fingerprints: npt.NDArray[np.int8], groups: npt.NDArray[np.int64], *, least: float, most: int
+    fingerprints: npt.NDArray[np.int8], groups: npt.NDArray[np.int64], *, least: float, most: int, whole: int = WHOLE
 ) -> npt.NDArray[np.int64]:
     """Pairs that may be copies of each other: (n, 3) of first, second and the frame of the first, most similar first.
 
     ``fingerprints`` (n, len(FRAMES), LENGTH) as :func:`tasks.fingerprints.polar.fingerprint` gives them; two images of
     one of the ``groups`` are no pair. Of every image the ``most`` most similar are kept, from a cosine of ``least`` on,
-    after the mean of all is taken away: what all X-rays have in common tells nothing.
+    after the mean of all is taken away: what all X-rays have in common tells nothing. Up to ``whole`` images every one
+    is compared with every other.
     """
     if len(fingerprints) < 2:
         return np.empty((0, 3), np.int64)
-    centred = _centred(fingerprints)
-    index = _index(np.ascontiguousarray(centred[:, 0]))
-    found = [_of_frame(index, centred, groups, frame, least) for frame in range(len(FRAMES))]
+    unit = centred(fingerprints)
+    index = _index(np.ascontiguousarray(unit[:, 0]), whole)
+    found = [_of_frame(index, unit, groups, frame, least) for frame in range(len(FRAMES))]
     return _best(np.concatenate(found), len(fingerprints), most)
 
 
-def _centred(fingerprints: npt.NDArray[np.int8]) -> Floats:
+def centred(fingerprints: npt.NDArray[np.int8]) -> Floats:
     """Unit vectors, the mean of all whole pictures taken away; a picture without any structure stays 0."""
     floats = fingerprints.astype(np.float32)
     has_structure = fingerprints.any(axis=2, keepdims=True)
@@ -50,9 +51,9 @@ def _centred(fingerprints: npt.NDArray[np.int8]) -> Floats:
     return np.asarray(unit, np.float32)
 
 
-def _index(vectors: Floats) -> Any:
+def _index(vectors: Floats, whole: int) -> Any:
     index: Any = faiss.IndexFlatIP(LENGTH)
-    if len(vectors) > WHOLE:
+    if len(vectors) > whole:
         # Cells around fingerprints drawn evenly from all: no training, so nothing depends on threads or rounding.
         cells = len(vectors) // CELL
         coarse = faiss.IndexFlatIP(LENGTH)

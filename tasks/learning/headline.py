@@ -51,6 +51,6 @@ def words(found: Mapping[str, Any], *, is_leaky: bool) -> dict[str, str]:
     chance = f"the same model gets {span['mean']:.3f} ({span['least']:.3f} to {span['most']:.3f}) with shuffled labels"
     if found["low"] > span["most"]:
         line = f"Over {found['of']}. Better than chance: {chance}."
-        leak = " LEAKY: splits may share patients or lesions, so new patients can be expected to score lower."
+        leak = " LEAKY: splits may share patients, so new patients can be expected to score lower."
         return {"title": title, "line": line + (leak if is_leaky else ""), "tone": "warn" if is_leaky else "good"}
     return {"title": title, "line": f"Over {found['of']}. Not told from chance: {chance}.", "tone": "warn"}

@@ -60,9 +60,9 @@ def _caveats(run: Run, dataset: Dataset, metrics: Mapping[str, Any]) -> Iterator
         )
     if is_leaky(run.recipe):
         yield (
-            "No patient is published. Splits keep identical pixels together and nothing more: turned, mirrored or "
-            "recontrasted copies of one lesion can lie in several splits, and a model is then tested on what it has "
-            "seen. Shuffled labels do not show this leak, for the copies are shuffled apart."
+            "No patient is published. Splits keep together what shows one picture, also turned, mirrored or "
+            "recontrasted, and nothing more: two pictures of one patient can lie in two splits, and a model is then "
+            "tested on patients that it has seen. Shuffled labels do not show this leak: pictures are shuffled apart."
         )
     yield from (f"Known of the data: {known.statement}" for known in dataset.known)
     for name, reason in metrics["not_fitted"].items():

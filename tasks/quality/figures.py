@@ -125,11 +125,9 @@ def _groups(statistics: Mapping[str, Any]) -> Drawing | None:
     ends = [edge - 1 for edge in edges[1:]]
     names = [str(a) if a == b else f"{a}–{b}" for a, b in zip(edges, ends, strict=False)] + [f"{edges[-1]}+"]
     is_patient = groups["kind"] == "patient"
-    title, noun = (
-        ("Images per patient", "patients") if is_patient else ("Images with the same pixels", "distinct images")
-    )
+    title, noun = ("Images per patient", "patients") if is_patient else ("Images that show one picture", "pictures")
     last = max(index for index, counted in enumerate(groups["counts"]) if counted) + 1
-    xlabel = "images of one patient" if is_patient else "samples with identical pixels"
+    xlabel = "images of one patient" if is_patient else "images that show one picture"
     svg = plots.bars(names[:last], groups["counts"][:last], xlabel, f"Bars: {noun} by their number of images.")
     caption = f"{noun.capitalize()} by number of images. Median {groups['median']:g}, most {groups['largest']:,}."
     return _drawing(title, svg, caption)

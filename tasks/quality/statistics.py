@@ -107,7 +107,7 @@ def cooccurrence(dataset: Dataset, samples: pd.DataFrame) -> list[list[int]] | N
 
 
 def group_sizes(dataset: Dataset, samples: pd.DataFrame) -> dict[str, Any] | None:
-    """Images per patient (or per group of identical pixels): distinct ones, median, largest, and binned counts."""
+    """Images per patient (or per picture that they show): distinct ones, median, largest, and binned counts."""
     column = _group_column(dataset)
     if column not in samples or not samples[column].notna().any():
         return None

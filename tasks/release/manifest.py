@@ -11,7 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.code_version import DOCUMENT_PACKAGES, PACKAGES, library_versions, release_version, scanmill_version
+from tasks.code_version import (
+    DOCUMENT_PACKAGES,
+    GROUPING_PACKAGES,
+    PACKAGES,
+    library_versions,
+    release_version,
+    scanmill_version,
+)
 from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
 from tasks.lake import WORK, Lake
 from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Verdict
@@ -42,7 +49,7 @@ def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> st
 
 def identity(dataset: Dataset, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters and code versions, as they stand in the manifest."""
-    versions = library_versions((*PACKAGES, *DOCUMENT_PACKAGES))
+    versions = library_versions((*PACKAGES, *GROUPING_PACKAGES, *DOCUMENT_PACKAGES))
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,

@@ -24,6 +24,7 @@ from tasks.release.croissant import croissant
 from tasks.release.diff import Difference, compare_staged, read_samples
 from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample_schema
 from tasks.sources.fetched import Fetched
+from tasks.stages import likeness
 from tasks.stages.assembly import planned_shards
 from tasks.stages.plan import Plan, about, inputs, verdicts
 from tasks.storage import Location, is_remote, location, move, remove_tree
@@ -42,6 +43,7 @@ def describe(plan: Plan, *, is_published: bool) -> Location:
         drift=drift.between_splits(plan.dataset, samples),
         drift_before=drift_before,
         release_before=before,
+        **(_likeness(plan) if len(samples) else {}),
     )
     folder = plan.staging / "quality"
     told = {"dataset": plan.dataset.name, "before": before, "after": plan.release}
@@ -54,6 +56,16 @@ def describe(plan: Plan, *, is_published: bool) -> Location:
         masks=(lambda ids: _masks(plan, ids)) if plan.dataset.has_masks else None,
     )
     return folder / "index.html"
+
+
+def _likeness(plan: Plan) -> dict[str, Any]:
+    """What the report says of images that look alike."""
+    pairs = read_frame(plan.staging / "quality" / "near_duplicates.parquet")
+    return {
+        "near_duplicates": pairs[pairs["crosses_groups"]].reset_index(drop=True),
+        "calibration": likeness.measured(plan),
+        "overlap": likeness.overlap(plan),
+    }
 
 
 def _drift_before(plan: Plan, samples: pd.DataFrame) -> tuple[str | None, list[Shift]]:
@@ -96,7 +108,9 @@ def _report_samples(plan: Plan) -> pd.DataFrame:
 
 
 def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
-    """Encoded images of a few samples, straight from the chunks."""
+    """Encoded images of a few samples, straight from the chunks; of none, nothing is read."""
+    if not sample_ids:
+        return {}
     chosen = _planned(plan, sample_ids, ("archive", "member", "image_sha256"))
     images = shards.read_images(chosen, plan.lake.chunks, plan.archives)
     return dict(zip(chosen["sample_id"].to_pylist(), images, strict=True))
@@ -104,6 +118,8 @@ def _encoded(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
 
 def _masks(plan: Plan, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """The same of their masks."""
+    if not sample_ids:
+        return {}
     chosen = _planned(plan, sample_ids, ("mask_sha256",))
     masks = shards.read_masks(chosen, plan.lake.chunks)
     return dict(zip(chosen["sample_id"].to_pylist(), masks, strict=True))

@@ -31,9 +31,10 @@ _TIMESTAMP = (2021, 5, 12, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Picture:
-    """One file: its label and its bytes."""
+    """One file: its label, the lesion that it shows, and its bytes."""
 
     label: str
+    lesion: int
     content: bytes
 
 
@@ -44,8 +45,11 @@ def write(
     defects: bool = True,
     seed: int = 0,
     newline: Literal["\r\n", "\n"] = "\r\n",
-) -> None:
-    """Write the archive, a quarter of ``images`` on the test side; ``defects`` repeats a third of the files exactly."""
+) -> dict[str, int]:
+    """Write the archive, a quarter of ``images`` on the test side; ``defects`` repeats a third of the files exactly.
+
+    Tells what the publisher has not: the number of the lesion that each image member shows.
+    """
     lesions = sum(LESIONS.values())
     if images < 4 * lesions:
         message = f"images={images}: {lesions} lesions need at least {4 * lesions} images"
@@ -62,6 +66,8 @@ def write(
     train = [train[index] for index in rng.permutation(len(train))]
     test = [test[index] for index in rng.permutation(len(test))]
     _write_archive(folder / ARCHIVE, train, test, newline)
+    sides = {"train": train, "test": test}
+    return {f"{ROOT}/{side}/{_name(i)}": one.lesion for side, shown in sides.items() for i, one in enumerate(shown)}
 
 
 def _pictures_by_class(rng: np.random.Generator, images: int, *, has_repeats: bool) -> Iterator[list[Picture]]:
@@ -76,7 +82,7 @@ def _pictures_by_class(rng: np.random.Generator, images: int, *, has_repeats: bo
             # As published: 48 distinct files among the 72 of a lesion, the others repeat some of these.
             distinct = -(-2 * variants // 3) if has_repeats else variants
             files = [_jpeg(_variant(lesion, number)) for number in range(distinct)]
-            pictures += [Picture(f"Density{density}{diagnosis}", files[i % distinct]) for i in range(variants)]
+            pictures += [Picture(f"Density{density}{diagnosis}", done, files[i % distinct]) for i in range(variants)]
             done += 1
         yield pictures
 

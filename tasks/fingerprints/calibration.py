@@ -1,0 +1,131 @@
+"""What a threshold is worth on the images of one dataset: copies are planted among them, and looked for.
+
+The same steps as for the release itself, on some of its images: a guess of what X-rays look like is none the better for
+being made by the authors of a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks.fingerprints.polar import fingerprint
+from tasks.images import Pixels, picture_of, thumbnail_of
+from tasks.near_duplicates import Pictures, Positions, pairs
+
+Change = Callable[[Pixels, np.random.Generator], Pixels]
+
+
+def _quarters(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    return np.ascontiguousarray(np.rot90(pixels, int(rng.integers(1, 4))))
+
+
+def _turned(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    height, width = pixels.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(1, 359), 1)
+    return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def _mirrored(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    return np.ascontiguousarray(pixels[:, ::-1] if rng.random() < 0.5 else pixels[::-1])
+
+
+def _cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    kept = [round(side * 0.95) for side in pixels.shape]
+    top, left = (int(rng.integers(0, side - rest + 1)) for side, rest in zip(pixels.shape, kept, strict=True))
+    return np.ascontiguousarray(pixels[top : top + kept[0], left : left + kept[1]])
+
+
+def _brightened(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    levels = 255 * (np.arange(256) / 255) ** rng.choice([0.7, 1.4]) + rng.choice([-20, 20])
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)[pixels]
+
+
+def _compressed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
+
+
+def _shrunk(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    return cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+
+
+def _equalised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    return cv2.createCLAHE(2.0, (8, 8)).apply(pixels)
+
+
+CHANGES: Mapping[str, Change] = {
+    "turned by quarters": _quarters,
+    "turned by any angle": _turned,
+    "mirrored": _mirrored,
+    "cropped by 5 %": _cropped,
+    "brighter or darker": _brightened,
+    "JPEG 70": _compressed,
+    "scaled to 60 %": _shrunk,
+    "locally equalised": _equalised,
+}
+"""What may have been done to a copy."""
+
+
+def calibrate(pool: Pictures, groups: Positions, images: Sequence[Pixels], *, least: float) -> dict[str, Any]:
+    """Plant copies of ``images``, which are the first of ``pool``, among all of it, and count which are found again.
+
+    Two images of one of the ``groups`` are no false pair. Returns ``threshold``, ``images`` (of the pool), ``planted``,
+    ``recall``, ``precision``, the lowest similarity of a copy that was found and the highest of an unrelated image,
+    and for each kind of copy how many were found.
+    """
+    rng = np.random.default_rng(0)
+    copies = [change(_grey8(image), rng) for image in images for change in CHANGES.values()]
+    small = [picture_of(copy) for copy in copies]
+    together, origins = _with(pool, groups, small)
+    own = np.concatenate([groups, np.arange(len(small)) + groups.max() + 1])  # else nobody would look at a copy's own
+    # Pairs of two published images have been compared for the release itself: that takes most of the time.
+    found = pairs(together, own, least=0.0, of=np.arange(len(together)) >= len(pool))
+    ends = found[["first", "second"]].to_numpy()
+    is_true = origins[ends[:, 0]] == origins[ends[:, 1]]
+    is_found = (found["similarity"] >= least).to_numpy()
+    again = {int(end) for pair in ends[is_true & is_found] for end in pair if end >= len(pool)}
+    false = int((~is_true & is_found).sum())
+    hits = found.loc[is_true & is_found, "similarity"]
+    apart = found.loc[~is_true, "similarity"]
+    kinds = {
+        name: f"{sum(len(pool) + n * len(CHANGES) + k in again for n in range(len(images)))} of {len(images)}"
+        for k, name in enumerate(CHANGES)
+    }
+    return {
+        "threshold": least,
+        "images": len(pool),
+        "planted": len(small),
+        "recall": round(len(again) / len(small), 4),
+        "precision": round(len(again) / (len(again) + false), 4) if again else None,
+        "lowest_similarity_of_copies_found": float(hits.min()) if len(hits) else None,
+        "highest_similarity_of_unrelated_images": float(apart.max()) if len(apart) else None,
+        **kinds,
+    }
+
+
+def _grey8(image: Pixels) -> Pixels:
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return grey if grey.dtype == np.uint8 else cv2.convertScaleAbs(grey, alpha=255 / max(1, int(grey.max())))
+
+
+def _with(pool: Pictures, groups: Positions, small: Sequence[Pixels]) -> tuple[Pictures, Positions]:
+    """The pool and the copies behind it; and to which group each belongs by origin."""
+    thumbnails = np.stack([thumbnail_of(picture) for picture in small])
+    prints = np.stack([fingerprint(thumbnail) for thumbnail in thumbnails])
+    stacked = np.stack(small)
+
+    def large(positions: Positions) -> npt.NDArray[np.uint8]:
+        is_copy = positions >= len(pool)
+        chosen = np.empty((len(positions), *stacked.shape[1:]), np.uint8)
+        chosen[is_copy] = stacked[positions[is_copy] - len(pool)]
+        if not is_copy.all():
+            chosen[~is_copy] = pool.large(positions[~is_copy])
+        return chosen
+
+    both = Pictures(np.concatenate([pool.fingerprints, prints]), np.concatenate([pool.thumbnails, thumbnails]), large)
+    return both, np.concatenate([groups, np.repeat(groups[: len(small) // len(CHANGES)], len(CHANGES))])
