@@ -64,7 +64,7 @@ def group_by_picture(samples: pd.DataFrame, read: Read, dataset: Dataset) -> tup
     """
     first = different(samples)
     if first.empty:
-        return pd.Series(None, index=samples.index, dtype=object), pd.DataFrame(columns=list(PAIR_COLUMNS))
+        return pd.Series(None, index=samples.index, dtype=object), _no_pairs()
     family, ties = families(pictures_of(first, read), least=dataset.near_duplicate)
     pixels = first["pixel_sha256"].to_numpy()
     names = dict(zip(pixels, pixels[family], strict=True))
@@ -79,9 +79,15 @@ def find(samples: pd.DataFrame, read: Read, dataset: Dataset) -> pd.DataFrame:
     """
     first = different(samples)
     if len(first) < 2:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+        return _no_pairs()
     groups = pd.factorize(first["group_id"].fillna(first["pixel_sha256"]))[0]
     return _named(pairs(pictures_of(first, read), groups, least=dataset.near_duplicate), first, dataset)
+
+
+def _no_pairs() -> pd.DataFrame:
+    """The table of pairs without a row. What is asked of a row stays yes or no, so that rows can be chosen by it."""
+    asked = [name for name in PAIR_COLUMNS if name.startswith(("is_", "crosses_", "labels_"))]
+    return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype(dict.fromkeys(asked, bool))
 
 
 def _named(found: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:

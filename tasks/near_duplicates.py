@@ -21,7 +21,8 @@ from tasks.fingerprints.alignment import Alignment, place, refine, spectrum, tur
 from tasks.fingerprints.search import nearest
 
 COSINE = 0.3
-"""Of fingerprints, from which on a pair is looked at; no planted copy was below 0.5, but half of all crops by 10 %."""
+"""Of fingerprints, from which on a pair is looked at; of what is promised none was below 0.5 (crops: 0.52), of crops by
+10 % some were at 0.36."""
 TURN_AGREES = 0.3
 """Correlation after the turn, from which on a pair is laid on each other; planted copies begin at 0.29, those that were
 not cropped at 0.57; a tenth of the strangers that are looked at end below."""
@@ -29,7 +30,8 @@ PLACE_AGREES = 0.9
 """Share of the similarity asked for that thumbnails must reach, for pictures to be compared. Copies, planted in chests,
 begin at 0.81 on thumbnails, which is more than is asked for; two thirds of the strangers end below 0.65."""
 PARTNERS = 4
-"""Most candidates of one image: a copy is nearly always the nearest."""
+"""Most candidates of one image. Every copy that was not cropped is among them; of 60 crops by 5 %, planted among 2,840
+phantom chests, 8 were not, for so many strangers were nearer."""
 STRANGERS = 24
 """Most candidates of one family, from any cosine on: few are left, and only relatives that look different."""
 AT_ONCE = 1024

@@ -15,6 +15,8 @@ import pytest
 from tasks import leakage
 from tasks.datasets.mammography_density import DATASET as MAMMOGRAPHY
 from tasks.datasets.nih_chest_xray import DATASET as NIH
+from tasks.fingerprints.polar import FRAMES, LENGTH
+from tasks.fingerprints.search import nearest
 from tests.bench.near_duplicates import Films, as_films, breast_crop, chest, converted
 from tests.bench.planting import PROMISED, Grey, compressed
 from tests.command import scanmill
@@ -63,6 +65,15 @@ def test_a_copy_of_every_promised_kind_is_found_across_splits_and_no_stranger_is
 def test_the_order_of_the_samples_changes_no_pair(chests: Films) -> None:
     shuffled = chests.samples.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(pairs(shuffled, chests), pairs(chests.samples, chests))
+
+
+def test_cells_that_are_all_looked_through_give_what_comparing_every_one_gives() -> None:
+    prints = np.random.default_rng(3).integers(-60, 60, (1500, len(FRAMES), LENGTH)).astype(np.int8)
+    prints[700:, 0] = prints[:800, 3] // 2
+    groups = np.arange(len(prints))
+    exact, by_cells = (nearest(prints, groups, least=0.3, most=4, whole=whole) for whole in (len(prints), 0))
+    assert len(exact) >= 800
+    assert by_cells.tolist() == exact.tolist()
 
 
 def grouped(samples: pd.DataFrame, films: Films) -> pd.Series:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tasks.fingerprints.polar import ANGLES, FRAMES, Floats, Picture, even_contrast, unrolled
 
 FINE = 1.0
-"""Pixels over which contrast is evened out for the comparison. At 1 pixel of 128 unrelated phantom chests reach 0.64
+"""Pixels over which contrast is evened out for the comparison. At 1 pixel of 128 unrelated phantom chests reach 0.69
 and copies of one begin at 0.81; at 1.5 pixels of 64 they overlap (tests/bench/near_duplicates.py)."""
 COARSE = 2.0
 """The same while the place is sought, in pixels of a thumbnail: smoother, so that the way is found from further off."""

@@ -55,12 +55,10 @@ def _index(vectors: Floats, whole: int) -> Any:
     index: Any = faiss.IndexFlatIP(LENGTH)
     if len(vectors) > whole:
         # Cells around fingerprints drawn evenly from all: no training, so nothing depends on threads or rounding.
-        cells = len(vectors) // CELL
+        cells = max(1, len(vectors) // CELL)
         coarse = faiss.IndexFlatIP(LENGTH)
         coarse.add(vectors[np.linspace(0, len(vectors) - 1, cells).astype(np.int64)])
         index = faiss.IndexIVFFlat(coarse, LENGTH, cells, faiss.METRIC_INNER_PRODUCT)
-        index.own_fields = False
-        index.coarse = coarse  # faiss holds a bare pointer: keep Python's reference alive
         index.nprobe = PROBED
     index.add(vectors)
     return index
