@@ -170,7 +170,7 @@ def _agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[P
         large = dict(zip(needed.tolist(), pictures.large(needed), strict=True)) if len(needed) else {}
 
         def fine(n: int) -> Alignment:
-            return refine(large[int(firsts[n])], large[int(seconds[n])], placed[n], times=2)
+            return refine(large[int(firsts[n])], large[int(seconds[n])], placed[n], times=2, least=least)
 
         refined = zip(placed, threads.map(fine, placed), strict=True)
         return [(int(firsts[n]), int(seconds[n]), found) for n, found in refined if found.similarity >= least]

@@ -25,6 +25,7 @@ from tasks.learning import recipe as recipes
 from tasks.learning import truths
 from tasks.learning.admission import find_release
 from tasks.learning.evaluation import evaluate
+from tasks.learning.headline import words
 from tasks.learning.reading import images_of, samples_of
 from tasks.learning.training import train
 from tasks.schema import DataRefused, ScanmillError
@@ -171,9 +172,18 @@ def test_classes_have_a_confusion_matrix_whose_rows_are_the_class_sizes(breasts:
         # A class of a single lesion lies in one split, and may be missing from this one.
         assert own["recall"] == (pytest.approx(found["confusion"][number][number] / size) if size else None)
     page = (breasts / "runs" / run / "report" / "index.html").read_text()
-    assert "LEAKY" in page  # no patient is published
+    assert "No patient is published" in page
     assert "Density4Malignant" in page
     assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+
+
+@pytest.mark.parametrize("is_leaky", [True, False])
+def test_a_score_beyond_chance_is_no_good_news_where_splits_may_share_patients(is_leaky: bool) -> None:
+    span = {"mean": 0.5, "least": 0.45, "most": 0.55}
+    found = {"split": "test", "metric": "macro AUROC", "of": "2 labels", "value": 0.8, "low": 0.7, "high": 0.9}
+    told = words({**found, "shuffled": span}, is_leaky=is_leaky)
+    assert told["tone"] == ("warn" if is_leaky else "good")
+    assert ("LEAKY" in told["line"]) == is_leaky
 
 
 def test_another_recipe_of_the_same_name_becomes_another_run(breasts: Path, tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def test_a_copy_of_a_tested_film_is_refused_in_training_and_one_of_a_trained_fil
     labels = {f"{one}.png": "Mass", f"{other}.png": "Hernia"}
     table.write([header, *([cells[0], labels.get(cells[0], cells[1]), *cells[2:]] for cells in rows)])
     release = released(prepare, copy, tmp_path / "lake")
-    (refused,) = pd.read_parquet(release / "quarantine.parquet").to_dict("records")
+    quarantine = pd.read_parquet(release / "quarantine.parquet")
+    (refused,) = quarantine.dropna(subset="member").to_dict("records")  # the other is its line in the official list
     assert (Path(refused["member"]).stem, refused["reason"]) == (leaking, "near-duplicate-across-splits")
     assert f"the same picture as {tested} in test" in refused["detail"]
     assert refused["detail"].endswith("mirrored")

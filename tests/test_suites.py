@@ -123,8 +123,8 @@ def spoilt(
 
 
 def allowed(dataset: Dataset) -> dict[Code, tuple[str, int]]:
-    """What may be said of a clean fake: it is no complete copy; BEHSOF's external test is another hospital; and of every
-    lesion of the mammography set a quarter of the images is without label, 40 of 160."""
+    """What may be said of a clean fake: it is no complete copy; BEHSOF's external test is another hospital; and of
+    every lesion of the mammography set a quarter of the images is without label, 40 of 160."""
     said: dict[Code, tuple[str, int]] = {("metadata", "complete-copy"): ("warned", 1)} if dataset.samples else {}
     said |= {("images", "predict-shows-labelled"): ("known", 40)} if dataset.group == "picture" else {}
     return said | ({("images", "site-drift"): ("known", 1)} if dataset.site else {})

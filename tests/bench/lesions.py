@@ -179,7 +179,7 @@ def _similarity(small: npt.NDArray[np.uint8], large: npt.NDArray[np.uint8], pair
     spectra = alignment.spectrum(small[first], frame)[None], alignment.spectrum(small[second])[None]
     _, turn = alignment.turns(*spectra)
     rough = alignment.place(small[first], small[second], frame, int(turn[0]))
-    return alignment.refine(large[first], large[second], rough, times=2).similarity
+    return alignment.refine(large[first], large[second], rough, times=2, least=DATASET.near_duplicate).similarity
 
 
 @dataclass(frozen=True)
