@@ -352,7 +352,7 @@ class Dataset:
     """Fills ``split`` where ``parse`` left it null, from ``group_id`` and labels; stable when rows are added."""
     near_duplicate: float = 0.72
     """From which similarity on (0–1, see :mod:`tasks.fingerprints.alignment`) two images show the same picture. Of
-    unrelated phantom chests, which are more alike than patients, none is above 0.64; copies of one begin at 0.81,
+    unrelated phantom chests, which are more alike than patients, none is above 0.69; copies of one begin at 0.81,
     whether turned, mirrored, cropped by 5 %, brightened, compressed or scaled (tests/bench/near_duplicates.py)."""
     carved: tuple[str, str] | None = None
     """The two splits that we deal out of one of the publisher's, the larger first; labels should be spread evenly."""

@@ -269,7 +269,7 @@ class Scale:
     false_pairs: int
     candidates: int
     nearest: float
-    """Of it all: the search for candidates, cells and all."""
+    """The search for candidates alone, by cells even where a release of that size would compare all."""
     find: float
     """All of :func:`tasks.leakage.find`."""
     missed: float
@@ -316,13 +316,14 @@ def at_scale(folder: Path, images: int, planted: int) -> Scale:
     begin = time.perf_counter()
     pairs = leakage.find(samples, stored.read, NIH)
     took = time.perf_counter() - begin
+    print(f"{images:,} images searched in {took:.0f} s", file=sys.stderr, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     original = samples.set_index("sample_id")["original"]
     is_true = (pairs["sample_a"].map(original) == pairs["sample_b"].map(original)).to_numpy()
     ends = set(pairs.loc[is_true, "sample_a"]) | set(pairs.loc[is_true, "sample_b"])
     vectors = leakage.pictures_of(samples, stored.read).fingerprints
     begin = time.perf_counter()
-    candidates = _nearest(vectors)
+    candidates = _by_cells(vectors)
     searched = time.perf_counter() - begin
     return Scale(
         images=images,
@@ -332,20 +333,19 @@ def at_scale(folder: Path, images: int, planted: int) -> Scale:
         candidates=len(candidates),
         nearest=round(searched, 1),
         find=round(took, 1),
-        missed=_missed(vectors),
+        missed=_missed(vectors, candidates),
         peak_bytes=peak,
     )
 
 
-def _nearest(prints: npt.NDArray[np.int8], whole: int = search.WHOLE) -> npt.NDArray[np.int64]:
-    return search.nearest(
-        prints, np.arange(len(prints)), least=near_duplicates.COSINE, most=near_duplicates.PARTNERS, whole=whole
-    )
+def _by_cells(prints: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    groups = np.arange(len(prints))
+    return search.nearest(prints, groups, least=near_duplicates.COSINE, most=near_duplicates.PARTNERS, whole=0)
 
 
-def _missed(prints: npt.NDArray[np.int8]) -> float:
+def _missed(prints: npt.NDArray[np.int8], candidates: npt.NDArray[np.int64]) -> float:
     """Share of the nearest neighbours of some images, found by looking at all, that cells do not find."""
-    edges = {(int(min(a, b)), int(max(a, b))) for a, b, _ in _nearest(prints, whole=0)}
+    edges = {(int(min(a, b)), int(max(a, b))) for a, b, _ in candidates}
     vectors = search.centred(prints)
     some = np.sort(np.random.default_rng(SEED).choice(len(prints), min(LOOKED_AT, len(prints)), replace=False))
     exact, missed = 0, 0
