@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, errors_as_exit_codes
+from flows.command_line import AsJson, RawNow, errors_as_exit_codes
 from flows.console import size
 
 if TYPE_CHECKING:
@@ -47,12 +47,7 @@ def quarantine(
             metavar="DIR", help="Bring the bytes back out of the raw release, into DIR/REASON/ARCHIVE/MEMBER."
         ),
     ] = None,
-    raw: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PLACE", help="Where the raw release lies now [default: where it lay]. Repeat for several."
-        ),
-    ] = None,
+    raw: RawNow = None,
     as_json: AsJson = False,
 ) -> None:
     """What a release refused and why, by reason; with --rows one by one; with --extract the original bytes.

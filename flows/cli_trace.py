@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, errors_as_exit_codes
+from flows.command_line import AsJson, RawNow, errors_as_exit_codes
 
 if TYPE_CHECKING:
     from tasks.trace import Traced
@@ -32,12 +32,7 @@ def trace(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the bytes again, convert once more, and compare; exit 1 if unlike.")
     ] = False,
-    raw: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PLACE", help="Where the raw release lies now [default: where it lay]. Repeat for several."
-        ),
-    ] = None,
+    raw: RawNow = None,
     as_json: AsJson = False,
 ) -> None:
     """From a training row back to shard and row, conversion, archive, member and byte range, metadata row and code."""

@@ -18,6 +18,10 @@ from tasks.schema import AccountingError, DataRefused, ScanmillError
 LakeFolder = Annotated[
     str, typer.Option(metavar="PLACE", help="Folder of the lake, made if missing; or s3://bucket/prefix.")
 ]
+RawNow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PLACE", help="Where the raw release lies now [default: where it lay]. Repeat for several."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
 ShowProgress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")

@@ -15,10 +15,11 @@ import pytest
 from tasks import leakage
 from tasks.datasets.mammography_density import DATASET as MAMMOGRAPHY
 from tasks.datasets.nih_chest_xray import DATASET as NIH
+from tasks.fingerprints.copies import Grey, compressed
 from tasks.fingerprints.polar import FRAMES, LENGTH
 from tasks.fingerprints.search import nearest
 from tests.bench.near_duplicates import Films, as_films, breast_crop, chest, converted
-from tests.bench.planting import PROMISED, Grey, compressed
+from tests.bench.planting import PROMISED
 from tests.command import scanmill
 from tests.conftest import Prepare, released
 from tests.fakes import damage, mammography_density

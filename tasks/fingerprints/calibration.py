@@ -6,67 +6,34 @@ being made by the authors of a threshold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tasks.fingerprints import copies
+from tasks.fingerprints.copies import Change, Grey
 from tasks.fingerprints.polar import fingerprint
 from tasks.images import Pixels, picture_of, thumbnail_of
 from tasks.near_duplicates import Pictures, Positions, pairs
 
-Change = Callable[[Pixels, np.random.Generator], Pixels]
 
-
-def _quarters(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return np.ascontiguousarray(np.rot90(pixels, int(rng.integers(1, 4))))
-
-
-def _turned(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    height, width = pixels.shape
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(1, 359), 1)
-    return cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
-
-
-def _mirrored(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return np.ascontiguousarray(pixels[:, ::-1] if rng.random() < 0.5 else pixels[::-1])
-
-
-def _cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    kept = [round(side * 0.95) for side in pixels.shape]
-    top, left = (int(rng.integers(0, side - rest + 1)) for side, rest in zip(pixels.shape, kept, strict=True))
-    return np.ascontiguousarray(pixels[top : top + kept[0], left : left + kept[1]])
-
-
-def _brightened(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    levels = 255 * (np.arange(256) / 255) ** rng.choice([0.7, 1.4]) + rng.choice([-20, 20])
-    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)[pixels]
-
-
-def _compressed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 70])[1]
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
-
-
-def _shrunk(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
-
-
-def _equalised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return cv2.createCLAHE(2.0, (8, 8)).apply(pixels)
+def _brightened(picture: Grey, rng: np.random.Generator) -> Grey:
+    gamma, change = rng.choice([0.7, 1.4]), rng.choice([-20, 20])
+    return copies.with_levels(picture, lambda grey: 255 * (grey / 255) ** gamma + change)
 
 
 CHANGES: Mapping[str, Change] = {
-    "turned by quarters": _quarters,
-    "turned by any angle": _turned,
-    "mirrored": _mirrored,
-    "cropped by 5 %": _cropped,
+    "turned by quarters": copies.by_quarters,
+    "turned by any angle": lambda picture, rng: copies.turned(picture, rng.uniform(1, 359)),
+    "mirrored": lambda picture, rng: copies.mirrored(picture, 1 if rng.random() < 0.5 else 0),
+    "cropped by 5 %": lambda picture, rng: copies.cropped(picture, 0.05, rng),
     "brighter or darker": _brightened,
-    "JPEG 70": _compressed,
-    "scaled to 60 %": _shrunk,
-    "locally equalised": _equalised,
+    "JPEG 70": lambda picture, _: copies.compressed(picture, 70),
+    "scaled to 60 %": lambda picture, _: copies.scaled(picture, 0.6),
+    "locally equalised": lambda picture, _: copies.locally_equalised(picture),
 }
 """What may have been done to a copy."""
 

@@ -35,12 +35,13 @@ from tasks import leakage, near_duplicates
 from tasks.datasets.mammography_density import SAME_LESION
 from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints import alignment, search
+from tasks.fingerprints.copies import Grey
 from tasks.fingerprints.polar import fingerprint_of
 from tasks.images import PICTURE_SIDE, convert
 from tasks.phantoms import breast, liver
 from tasks.schema import ImageRules, Transform
 from tests.bench import distractors
-from tests.bench.planting import KINDS, PROMISED, Grey
+from tests.bench.planting import KINDS, PROMISED
 
 SEED = 4
 LOOKED_AT = 2000
