@@ -17,7 +17,8 @@ WHOLE = 20_000
 CELL = 160
 """Fingerprints to a cell of the inverted file, on average."""
 PROBED = 24
-"""Cells that are looked through for one fingerprint; 16 missed 0.4 % of planted copies among 112,120, 24 none."""
+"""Cells that are looked through for one fingerprint. Among 112,120 they miss a quarter of all nearest neighbours, which
+are strangers; of 300 planted copies 272 are found, and 270 among 11,212, where each is compared with all others."""
 NEAREST = 32
 """Neighbours that are asked for, of one frame of one image, before those of its own group are left out."""
 BATCH = 8192
