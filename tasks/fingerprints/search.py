@@ -22,6 +22,8 @@ are strangers; of 300 planted copies 272 are found, and 270 among 11,212, where 
 NEAREST = 32
 """Neighbours that are asked for, of one frame of one image, before those of its own group are left out."""
 BATCH = 8192
+NEIGHBOUR = np.dtype([("cosine", "f4"), ("first", "i4"), ("second", "i4"), ("frame", "i1")])
+"""Small, for there are 36 million of them among 112,120 images."""
 
 
 def nearest(
@@ -67,8 +69,8 @@ def _index(vectors: Floats, whole: int) -> Any:
 
 def _of_frame(
     index: faiss.Index, centred: Floats, groups: npt.NDArray[np.int64], frame: int, least: float
-) -> npt.NDArray[np.float64]:
-    """(m, 4) of cosine, first, second, frame."""
+) -> npt.NDArray[np.void]:
+    """Neighbours of that frame of every image, :data:`NEIGHBOUR`."""
     parts = []
     for begin in range(0, len(centred), BATCH):
         queries = np.ascontiguousarray(centred[begin : begin + BATCH, frame])
@@ -77,22 +79,23 @@ def _of_frame(
         cosine, second = cosines.ravel(), seconds.ravel()
         is_pair = (second >= 0) & (cosine >= least)
         is_pair[is_pair] = groups[firsts[is_pair]] != groups[second[is_pair]]
-        chosen = [cosine[is_pair], firsts[is_pair], second[is_pair], np.full(is_pair.sum(), frame)]
-        parts.append(np.column_stack(chosen).astype(np.float64))
+        part = np.empty(int(is_pair.sum()), NEIGHBOUR)
+        part["cosine"], part["first"], part["second"] = cosine[is_pair], firsts[is_pair], second[is_pair]
+        part["frame"] = frame
+        parts.append(part)
     return np.concatenate(parts)
 
 
-def _best(found: npt.NDArray[np.float64], images: int, most: int) -> npt.NDArray[np.int64]:
+def _best(found: npt.NDArray[np.void], images: int, most: int) -> npt.NDArray[np.int64]:
     """Of every two images the frame that fits best; of every image the ``most`` best partners."""
-    order = np.lexsort([found[:, 3], found[:, 2], found[:, 1], -found[:, 0]])
-    ranked = found[order][:, 1:].astype(np.int64)
-    low, high = ranked[:, :2].min(axis=1), ranked[:, :2].max(axis=1)
-    _, is_first = np.unique(low * images + high, return_index=True)
-    ranked = ranked[np.sort(is_first)]
-    kept = np.zeros(len(ranked), bool)
-    for side in (0, 1):
-        by_image = np.argsort(ranked[:, side], kind="stable")
-        image = ranked[by_image, side]
+    found = found[np.lexsort([found["frame"], found["second"], found["first"], -found["cosine"]])]
+    low, high = np.minimum(found["first"], found["second"]), np.maximum(found["first"], found["second"])
+    _, is_first = np.unique(low.astype(np.int64) * images + high, return_index=True)
+    found = found[np.sort(is_first)]
+    kept = np.zeros(len(found), bool)
+    for side in ("first", "second"):
+        by_image = np.argsort(found[side], kind="stable")
+        image = found[side][by_image]
         place = np.arange(len(image)) - np.searchsorted(image, image)
         kept[by_image[place < most]] = True
-    return ranked[kept]
+    return np.column_stack([found[name][kept] for name in ("first", "second", "frame")]).astype(np.int64)
