@@ -236,6 +236,7 @@ def write_rows(chunk: Chunk, rows: list[dict[str, Any]], folder: Location) -> No
         use_dictionary=False,
         compression={name: COMPRESSION.get(name, "SNAPPY") for name in _leaves(chunk.schema)},
         write_statistics=False,
+        write_page_checksum=True,
     )
     write_bytes(folder / chunk.file_name, buffer.getvalue())
 

@@ -92,7 +92,8 @@ def read_table(path: Location, columns: Sequence[str] | None = None) -> pa.Table
     import pyarrow.parquet as pq
 
     with open_table(path) as stream:
-        return pq.read_table(stream, columns=None if columns is None else list(columns))
+        chosen = None if columns is None else list(columns)
+        return pq.read_table(stream, columns=chosen, page_checksum_verification=True)
 
 
 def read_frame(path: Location, columns: Sequence[str] | None = None) -> pd.DataFrame:

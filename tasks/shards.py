@@ -273,7 +273,7 @@ def _changed(place: Mapping[str, Any], how: str) -> str:
 def _chunk_files(path: Location, rows: list[int], name: str) -> dict[int, bytes | None]:
     """Row number to the file in that column (None: stored as published), reading only row groups that are needed."""
     with open_table(path) as stream:
-        return _rows_of(pq.ParquetFile(stream), rows, name)
+        return _rows_of(pq.ParquetFile(stream, page_checksum_verification=True), rows, name)
 
 
 def _rows_of(opened: pq.ParquetFile, rows: list[int], name: str) -> dict[int, bytes | None]:
