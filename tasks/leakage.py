@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-from tasks.fingerprints.polar import from_bytes
+from tasks.fingerprints.polar import from_bytes, thumbnails_from_bytes
 from tasks.near_duplicates import Pictures, Positions, families, pairs
 from tasks.readings import yes_no
 from tasks.schema import Dataset
@@ -20,22 +21,22 @@ Place = tuple[str, int]
 Read = Callable[[Sequence[Place]], npt.NDArray[np.uint8]]
 """Places in chunks to pictures (n, 128, 128)."""
 
-PAIR_COLUMNS = (
-    "sample_a",
-    "sample_b",
-    "split_a",
-    "split_b",
-    "similarity",
-    "turned_degrees",
-    "is_mirrored",
-    "labels_agree",
-    "crosses_groups",
-    "crosses_splits",
+PAIRS = pa.schema(
+    [
+        ("sample_a", pa.string()),
+        ("sample_b", pa.string()),
+        ("split_a", pa.string()),
+        ("split_b", pa.string()),
+        ("similarity", pa.float64()),
+        ("turned_degrees", pa.float64()),
+        ("is_mirrored", pa.bool_()),
+        ("labels_agree", pa.bool_()),
+        ("crosses_groups", pa.bool_()),
+        ("crosses_splits", pa.bool_()),
+    ]
 )
-"""Of the table of pairs. ``sample_b`` lies on ``sample_a``, turned and mirrored so; ``similarity`` is 0–1, 1 for equal
+"""The table of pairs. ``sample_b`` lies on ``sample_a``, turned and mirrored so; ``similarity`` is 0–1, 1 for equal
 pixels; ``crosses_splits``: both splits are labelled, and two; ``labels_agree`` is true where one has no labels."""
-KEYS = ("chunk", "chunk_row", "fingerprint", "thumbnail")
-"""Columns of converted images that are needed to compare them."""
 
 
 def different(samples: pd.DataFrame) -> pd.DataFrame:
@@ -45,13 +46,11 @@ def different(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures_of(samples: pd.DataFrame, read: Read) -> Pictures:
-    """What these samples are compared by; they have the columns :data:`KEYS`."""
+    """What these samples are compared by; with ``chunk``, ``chunk_row``, ``fingerprint`` and ``thumbnail``."""
     places = list(zip(samples["chunk"], samples["chunk_row"], strict=True))
-    thumbnails = np.frombuffer(b"".join(samples["thumbnail"]), np.uint8)
-    side = int((thumbnails.size / max(1, len(samples))) ** 0.5)
     return Pictures(
         from_bytes(list(samples["fingerprint"])),
-        thumbnails.reshape(len(samples), side, side),
+        thumbnails_from_bytes(list(samples["thumbnail"])),
         lambda positions: read([places[int(position)] for position in positions]),
     )
 
@@ -73,7 +72,7 @@ def group_by_picture(samples: pd.DataFrame, read: Read, dataset: Dataset) -> tup
 
 
 def find(samples: pd.DataFrame, read: Read, dataset: Dataset) -> pd.DataFrame:
-    """Pairs of samples of two groups that show the same picture, :data:`PAIR_COLUMNS`; those that cross splits first.
+    """Pairs of samples of two groups that show the same picture, :data:`PAIRS`; those that cross splits first.
 
     Equal pixels are compared once: for them see :func:`tasks.checks.findings`.
     """
@@ -85,9 +84,9 @@ def find(samples: pd.DataFrame, read: Read, dataset: Dataset) -> pd.DataFrame:
 
 
 def _no_pairs() -> pd.DataFrame:
-    """The table of pairs without a row. What is asked of a row stays yes or no, so that rows can be chosen by it."""
-    asked = [name for name in PAIR_COLUMNS if name.startswith(("is_", "crosses_", "labels_"))]
-    return pd.DataFrame(columns=list(PAIR_COLUMNS)).astype(dict.fromkeys(asked, bool))
+    """The table of pairs without a row, every column of its type, so that rows can be chosen by it."""
+    empty: pd.DataFrame = PAIRS.empty_table().to_pandas()
+    return empty
 
 
 def _named(found: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
@@ -109,7 +108,7 @@ def _named(found: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset) -> pd.D
             "crosses_groups": (a["group_id"] != b["group_id"]).astype(bool),
             "crosses_splits": (is_labelled & (a["split"] != b["split"])).astype(bool),
         },
-        columns=list(PAIR_COLUMNS),
+        columns=PAIRS.names,
     )
     return table.sort_values(
         ["crosses_splits", "similarity", "sample_a", "sample_b"],

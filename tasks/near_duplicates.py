@@ -18,7 +18,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from tasks.fingerprints.alignment import Alignment, place, refine, spectrum, turns
+from tasks.fingerprints.polar import fingerprint
 from tasks.fingerprints.search import nearest
+from tasks.images import thumbnail_of
 
 COSINE = 0.3
 """Of fingerprints, from which on a pair is looked at; of what is promised none was below 0.5 (crops: 0.52), of crops by
@@ -61,6 +63,13 @@ class Pictures:
         """Those of some of the images, in that order."""
         large = self.large
         return Pictures(self.fingerprints[positions], self.thumbnails[positions], lambda some: large(positions[some]))
+
+    @staticmethod
+    def made_of(large: npt.NDArray[np.uint8]) -> Pictures:
+        """Of pictures (n, 128, 128) that are at hand."""
+        small = np.stack([thumbnail_of(picture) for picture in large])
+        prints = np.stack([fingerprint(thumbnail) for thumbnail in small])
+        return Pictures(prints, small, lambda positions: np.asarray(large[positions], np.uint8))
 
     def __len__(self) -> int:
         return len(self.fingerprints)

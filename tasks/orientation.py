@@ -7,12 +7,13 @@ for: in a person whose heart is on the right the film is right.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from tasks.fingerprints.polar import thumbnails_from_bytes
 
 LEAST_IMAGES = 50
 """Of fewer there is no typical picture: the median still shows the single patients."""
@@ -58,16 +59,11 @@ def compare(samples: pd.DataFrame, *, is_asked: bool = True) -> pd.DataFrame:
     columns = pd.DataFrame({"looks_inverted": None, "looks_turned_degrees": None}, index=samples.index, dtype=object)
     for kind in sorted(kinds.unique()):
         own = seen.index[kinds == kind]
-        judged = judge(_stacked(seen.loc[own, "thumbnail"]))
+        judged = judge(thumbnails_from_bytes(list(seen.loc[own, "thumbnail"])))
         told = own[judged.is_told]
         columns.loc[told, "looks_inverted"] = judged.is_inverted[judged.is_told]
         columns.loc[told, "looks_turned_degrees"] = judged.turned[judged.is_told]
     return columns
-
-
-def _stacked(thumbnails: pd.Series) -> Thumbnails:
-    side = math.isqrt(len(thumbnails.iloc[0]))
-    return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, side, side)
 
 
 def judge(thumbnails: Thumbnails) -> Judgement:

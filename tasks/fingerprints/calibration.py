@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from tasks.fingerprints import copies
 from tasks.fingerprints.copies import Change, Grey
-from tasks.fingerprints.polar import fingerprint
-from tasks.images import Pixels, picture_of, thumbnail_of
+from tasks.images import PICTURE_SIDE, Pixels, picture_of
 from tasks.near_duplicates import Pictures, Positions, pairs
 
 
@@ -46,10 +45,10 @@ def calibrate(pool: Pictures, groups: Positions, images: Sequence[Pixels], *, le
     and for each kind of copy how many were found.
     """
     rng = np.random.default_rng(0)
-    copies = [change(_grey8(image), rng) for image in images for change in CHANGES.values()]
-    small = [picture_of(copy) for copy in copies]
-    together, origins = _with(pool, groups, small)
-    own = np.concatenate([groups, np.arange(len(small)) + groups.max() + 1])  # else nobody would look at a copy's own
+    changed = [change(_grey8(image), rng) for image in images for change in CHANGES.values()]
+    planted = Pictures.made_of(np.stack([picture_of(copy) for copy in changed]))
+    together, origins = _with(pool, groups, planted)
+    own = np.concatenate([groups, np.arange(len(planted)) + groups.max() + 1])  # else nobody would look at a copy's own
     # Pairs of two published images have been compared for the release itself: that takes most of the time.
     found = pairs(together, own, least=0.0, of=np.arange(len(together)) >= len(pool))
     ends = found[["first", "second"]].to_numpy()
@@ -66,8 +65,8 @@ def calibrate(pool: Pictures, groups: Positions, images: Sequence[Pixels], *, le
     return {
         "threshold": least,
         "images": len(pool),
-        "planted": len(small),
-        "recall": round(len(again) / len(small), 4),
+        "planted": len(planted),
+        "recall": round(len(again) / len(planted), 4),
         "precision": round(len(again) / (len(again) + false), 4) if again else None,
         "lowest_similarity_of_copies_found": float(hits.min()) if len(hits) else None,
         "highest_similarity_of_unrelated_images": float(apart.max()) if len(apart) else None,
@@ -80,19 +79,17 @@ def _grey8(image: Pixels) -> Pixels:
     return grey if grey.dtype == np.uint8 else cv2.convertScaleAbs(grey, alpha=255 / max(1, int(grey.max())))
 
 
-def _with(pool: Pictures, groups: Positions, small: Sequence[Pixels]) -> tuple[Pictures, Positions]:
+def _with(pool: Pictures, groups: Positions, planted: Pictures) -> tuple[Pictures, Positions]:
     """The pool and the copies behind it; and to which group each belongs by origin."""
-    thumbnails = np.stack([thumbnail_of(picture) for picture in small])
-    prints = np.stack([fingerprint(thumbnail) for thumbnail in thumbnails])
-    stacked = np.stack(small)
 
     def large(positions: Positions) -> npt.NDArray[np.uint8]:
         is_copy = positions >= len(pool)
-        chosen = np.empty((len(positions), *stacked.shape[1:]), np.uint8)
-        chosen[is_copy] = stacked[positions[is_copy] - len(pool)]
+        chosen = np.empty((len(positions), PICTURE_SIDE, PICTURE_SIDE), np.uint8)
+        chosen[is_copy] = planted.large(positions[is_copy] - len(pool))
         if not is_copy.all():
             chosen[~is_copy] = pool.large(positions[~is_copy])
         return chosen
 
-    both = Pictures(np.concatenate([pool.fingerprints, prints]), np.concatenate([pool.thumbnails, thumbnails]), large)
-    return both, np.concatenate([groups, np.repeat(groups[: len(small) // len(CHANGES)], len(CHANGES))])
+    prints = np.concatenate([pool.fingerprints, planted.fingerprints])
+    both = Pictures(prints, np.concatenate([pool.thumbnails, planted.thumbnails]), large)
+    return both, np.concatenate([groups, np.repeat(groups[: len(planted) // len(CHANGES)], len(CHANGES))])

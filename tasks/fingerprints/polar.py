@@ -100,3 +100,8 @@ def fingerprint_of(thumbnail: bytes) -> bytes:
 def from_bytes(rows: Sequence[bytes]) -> npt.NDArray[np.int8]:
     """Fingerprints as chunks hold them to int8 (n, len(FRAMES), LENGTH)."""
     return np.frombuffer(b"".join(rows), np.int8).reshape(-1, len(FRAMES), LENGTH)
+
+
+def thumbnails_from_bytes(rows: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    """Thumbnails as chunks hold them to uint8 (n, SIDE, SIDE)."""
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)

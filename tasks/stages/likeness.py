@@ -16,11 +16,11 @@ from tasks import leakage, shards
 from tasks.datasets import catalogue
 from tasks.files import read_frame
 from tasks.fingerprints.calibration import calibrate
-from tasks.fingerprints.polar import fingerprint, from_bytes
+from tasks.fingerprints.polar import from_bytes
 from tasks.fingerprints.search import nearest
-from tasks.images import picture_of, thumbnail_of
+from tasks.images import picture_of
 from tasks.lake import Lake, latest_release
-from tasks.near_duplicates import Pictures, Positions, agreeing
+from tasks.near_duplicates import Pictures, agreeing
 from tasks.release.stored import read_stored
 from tasks.schema import ScanmillError
 from tasks.stages.plan import Plan
@@ -48,17 +48,14 @@ def measured(plan: Plan) -> dict[str, Any] | None:
     if len(first) < LEAST_IMAGES:
         return None
     pool = first.iloc[leakage.positions_of(first, POOL)].sort_values("pixel_sha256")
+    planted = pa.Table.from_pandas(pool.head(PLANTED), preserve_index=False)
+    encoded = shards.read_images(planted, plan.lake.chunks, plan.archives)
     places = list(zip(pool["chunk"], pool["chunk_row"], strict=True))
     for name in ("fingerprint", "thumbnail"):
         pool[name] = shards.in_chunks(places, plan.lake.chunks, name)
     groups = pd.factorize(pool["group_id"].fillna(pool["pixel_sha256"]))[0].astype(np.int64)
-    encoded = shards.read_images(_arrow(pool.head(PLANTED)), plan.lake.chunks, plan.archives)
     pictures = leakage.pictures_of(pool, read_pictures(plan))
     return calibrate(pictures, groups, [_decoded(image) for image in encoded], least=plan.dataset.near_duplicate)
-
-
-def _arrow(rows: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(rows.drop(columns=["fingerprint", "thumbnail"]), preserve_index=False)
 
 
 def _decoded(encoded: bytes) -> npt.NDArray[Any]:
@@ -114,7 +111,7 @@ def _near(plan: Plan, mine: pd.DataFrame, folder: Location, dataset: str, theirs
     ]
     if not images:
         return 0
-    compared = _compared(images)
+    compared = Pictures.made_of(np.stack(images))
     renumbered = np.column_stack([np.searchsorted(needed, candidates[:, :2]), candidates[:, 2]])
     found = agreeing(compared, renumbered, plan.dataset.near_duplicate)
     return len({min(first, second) for first, second, _ in found})
@@ -131,13 +128,3 @@ def _pictures_there(folder: Location, dataset: str, names: pd.Series) -> list[np
     placed = read_frame(folder / "samples.parquet", columns=columns).set_index("sample_id")
     rows: Sequence[Mapping[str, Any]] = placed.loc[list(names)].to_dict("records")  # type: ignore[assignment]
     return [picture_of(_decoded(image)) for image in read_stored(folder, dataset, rows)]
-
-
-def _compared(images: Sequence[npt.NDArray[np.uint8]]) -> Pictures:
-    large = np.stack(images)
-    small = np.stack([thumbnail_of(picture) for picture in large])
-
-    def read(positions: Positions) -> npt.NDArray[np.uint8]:
-        return np.asarray(large[positions], np.uint8)
-
-    return Pictures(np.stack([fingerprint(thumbnail) for thumbnail in small]), small, read)

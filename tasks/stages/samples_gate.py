@@ -20,16 +20,6 @@ from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
 from tasks.stages.plan import Plan, local_docs, read_entries, write_entries, write_frame
 
-TEXTS = ("sample_a", "sample_b", "split_a", "split_b")
-NUMBERS = ("similarity", "turned_degrees")
-PAIRS = pa.schema(
-    [
-        (name, pa.string() if name in TEXTS else pa.float64() if name in NUMBERS else pa.bool_())
-        for name in leakage.PAIR_COLUMNS
-    ]
-)
-"""Of ``quality/near_duplicates.parquet``."""
-
 
 def validate_images(plan: Plan, judge: Judge) -> Verdict:
     """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
@@ -105,7 +95,7 @@ def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame) -> None
     """The pairs that are left, and the fingerprints by which another dataset's release can be held against this one."""
     names = set(kept["sample_id"])
     left = alike[alike["sample_a"].isin(names) & alike["sample_b"].isin(names)]
-    write_frame(plan.staging / "quality" / "near_duplicates.parquet", left, PAIRS)
+    write_frame(plan.staging / "quality" / "near_duplicates.parquet", left, leakage.PAIRS)
     ordered = kept.sort_values("sample_id")[["sample_id", "pixel_sha256", "fingerprint"]]
     write_frame(plan.staging / "fingerprints.parquet", ordered)
 
