@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("flows", "tasks", "expectations")
+SOURCES = ("flows", "tasks", "expectations", "scanmill")
 DECLARING = ("tasks.schema", "tasks.splits", "tasks.readings", "tasks.demands")
 """All that the declaration of a dataset is written with."""
 WORKER_MODULES = ("tasks.chunks", "tasks.shards", "tasks.pieces")
@@ -61,6 +61,29 @@ def test_expectations_know_of_the_tasks_only_the_schema() -> None:
         assert not [m for m in found if is_in(m, "tasks") and not is_in(m, "tasks.schema")], name
 
 
+def test_what_training_scripts_import_knows_nothing_else_of_ours() -> None:
+    own = {name: found for name, found in MODULES.items() if is_in(name, "scanmill")}
+    assert "scanmill.loader" in own
+    for name, found in own.items():
+        assert not [m for m in found if is_in(m, *SOURCES) and not is_in(m, "scanmill")], name
+
+
+def test_only_what_learns_reads_by_the_loader() -> None:
+    others = [name for name in importers("scanmill") if not is_in(name, "scanmill", "tasks.learning", "flows")]
+    assert not others
+
+
+def test_opening_a_release_needs_no_torch_and_decoding_no_tables() -> None:
+    code = "import sys, scanmill\nscanmill.Loader, scanmill.open_release\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"scanmill.loader", "pandas"} <= set(loaded.split())
+    assert not {"torch", "tasks", "flows", "s3fs", "fsspec"} & set(loaded.split())
+    code = "import sys, scanmill.decoding_process\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "scanmill.images" in loaded.split()
+    assert not {"torch", "pandas", "pyarrow"} & set(loaded.split())
+
+
 def test_the_schema_imports_nothing_of_ours() -> None:
     assert not [module for module in MODULES["tasks.schema"] if is_in(module, *SOURCES)]
 
@@ -70,7 +93,7 @@ def test_the_schema_imports_nothing_of_ours() -> None:
     [
         ("prefect", ("tasks.steps", "flows")),
         ("great_expectations", ("expectations",)),
-        ("torch", ("tasks.learning",)),
+        ("torch", ("tasks.learning", "scanmill.resident")),
         ("sklearn", ("tasks.learning",)),
         ("webdataset", ("tasks.learning",)),
     ],
@@ -115,12 +138,12 @@ def test_modules_are_named_after_things() -> None:
     assert not [name for name in MODULES if vague.search(name.rpartition(".")[2])]
 
 
-@pytest.mark.parametrize("folder", ["flows", "tasks", "expectations", "tests", "infra"])
+@pytest.mark.parametrize("folder", ["flows", "tasks", "expectations", "scanmill", "tests", "infra"])
 def test_every_folder_of_the_design_has_something_in_it(folder: str) -> None:
     assert [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
 def test_the_top_level_holds_only_what_the_design_names() -> None:
     shown = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    extra = shown - {"flows", "tasks", "expectations", "tests", "infra", "docs", "scanmill.egg-info"}
+    extra = shown - {"flows", "tasks", "expectations", "scanmill", "tests", "infra", "docs", "scanmill.egg-info"}
     assert not [name for name in extra if list((ROOT / name).rglob("*.py"))]
