@@ -1,222 +1,409 @@
-"""How good answers are: scikit-learn's metrics, with intervals from resampled groups; undefined ones say why.
+"""How good answers are: the numbers of metrics.json, with intervals from resampled groups; undefined ones say why.
 
-A metric that cannot be computed is null with a ``reason``, never 0 and never left out.
+A metric that cannot be computed is null with a ``reason``, never 0 and never left out. What is chosen or fitted to make
+numbers (thresholds, calibration) comes from the validation split and is applied to the others once. The arithmetic is
+in :mod:`tasks.learning.scoring`; ``metrics.schema.json`` describes the outcome.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn
-from sklearn import metrics
+from threadpoolctl import threadpool_limits
 
-from tasks.learning.baseline import Model
 from tasks.learning.recipe import Question, Recipe
+from tasks.learning.scoring import calibration, classes, operating, ranking, subgroups, targets
+from tasks.learning.scoring.calibration import Calibration
+from tasks.learning.scoring.draws import Drawn, draw, macro, score, without_replicates
+from tasks.learning.scoring.operating import Threshold
+from tasks.learning.scoring.units import Unit, Units, against_others, mixed, of_groups, rows_of, sides
 from tasks.learning.truths import Values
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of metrics.json."""
-WITHOUT_INTERVAL = ("brier",)
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the resampled values: 95 %."""
-
-Weights = Values
-"""Resamples × samples: how often each sample was drawn."""
-Metric = Callable[[Values, Values, Values], float]
-
-OF_LABEL: Mapping[str, Metric] = {
-    "auroc": lambda truth, answer, weight: metrics.roc_auc_score(truth, answer, sample_weight=weight),
-    "auprc": lambda truth, answer, weight: metrics.average_precision_score(truth, answer, sample_weight=weight),
-    "brier": lambda truth, answer, weight: metrics.brier_score_loss(truth, answer, sample_weight=weight),
-}
-OF_CLASSES: Mapping[str, Metric] = {
-    "accuracy": lambda truth, answer, weight: metrics.accuracy_score(truth, answer, sample_weight=weight),
-    "balanced_accuracy": lambda truth, answer, weight: metrics.recall_score(
-        truth, answer, labels=np.unique(truth), average="macro", sample_weight=weight
-    ),
-}
-OF_TARGET: Mapping[str, Metric] = {
-    "r2": lambda truth, answer, weight: metrics.r2_score(truth, answer, sample_weight=weight),
-    "mae": lambda truth, answer, weight: metrics.mean_absolute_error(truth, answer, sample_weight=weight),
-}
+NO_VALIDATION = "there is no validation split to choose it on"
+FITTED_ON_THESE = "the model was fitted on this split"
 
 
-def describe(recipe: Recipe, model: Model) -> dict[str, Any]:
-    """What metrics.json says before it comes to numbers."""
+@dataclass(frozen=True)
+class Choices:
+    """What the validation split decided, or why it could not."""
+
+    split: str = ""
+    calibrations: Mapping[str, Calibration | str] = field(default_factory=dict)
+    """By question."""
+    thresholds: Mapping[str, tuple[Threshold, ...] | str] = field(default_factory=dict)
+    """By label, and by ``question.class``."""
+    reason: str = NO_VALIDATION
+    """Said of what is in neither."""
+
+
+def describe(
+    recipe: Recipe, not_fitted: Mapping[str, str], not_converged: Sequence[str] = (), leak: str = "none"
+) -> dict[str, Any]:
+    """What metrics.json says before it comes to numbers; ``leak`` is ``none``, ``possible`` or ``certain``."""
     return {
         "format_version": FORMAT_VERSION,
         "fitted_on": recipe.splits.train,
         "held_out": recipe.splits.held_out or recipe.splits.train,
-        "not_fitted": {head.name: head.reason for head in model.heads if head.reason},
-        "not_converged": [head.name for head in model.heads if not head.has_converged],
+        "leak": leak,
+        "not_fitted": dict(not_fitted),
+        "not_converged": list(not_converged),
     }
 
 
 def of_splits(
     recipe: Recipe,
-    model: Model,
+    not_fitted: Mapping[str, str],
     samples: pd.DataFrame,
-    true: Mapping[str, Values],
+    truths: Mapping[str, Values],
     answers: Mapping[str, Values],
     *,
     resamples: int,
+    calibrated_on: str | None = None,
+    unit: Unit = "sample",
+    subgroup_columns: Mapping[str, str] | None = None,
+    is_one_per_group_shown: bool = False,
+    is_brief: bool = False,
 ) -> dict[str, Any]:
-    """Scores of every split that there is; those of the split that was fitted on flatter, and get no interval."""
+    """Scores of every split that there is; those of the split that was fitted on flatter, and get no interval.
+
+    ``not_fitted`` gives the reason for each question without answers; ``calibrated_on`` names the split that decides
+    thresholds and calibration; ``subgroup_columns`` maps what subgroups are called by (``site``) to a column of
+    ``samples`` (``meta.site``), beside sex, age and view; ``is_one_per_group_shown`` adds AUROCs of one image per
+    group. ``is_brief`` leaves out all but the values: enough for a control (:func:`beside`, :func:`beside_baseline`).
+    """
+    reasons = {name: f"not fitted: {reason}" for name, reason in not_fitted.items()}
+    splits = _split(recipe, samples, truths, answers, {} if is_brief else subgroup_columns or {})
     found = {}
-    for split in recipe.splits.named:
-        is_in = (samples["split"] == split).to_numpy()
-        if is_in.any():
+    # One thread: the same sums in the same order every time.
+    with threadpool_limits(limits=1):
+        units = {split: _scored_as(own, unit, recipe) for split, own in splits.items()}
+        choices = Choices() if is_brief else _choose(recipe, units, calibrated_on)
+        for split, own in units.items():
+            is_train = split == recipe.splits.train
             found[split] = of_split(
                 recipe.questions(),
-                {head.name: f"not fitted: {head.reason}" for head in model.heads if head.reason},
-                {name: values[is_in] for name, values in true.items()},
-                {name: values[is_in] for name, values in answers.items()},
-                samples.loc[is_in, "group_id"],
+                reasons,
+                own,
+                Choices(reason=FITTED_ON_THESE) if is_train else choices,
                 seed=recipe.seed,
-                resamples=0 if split == recipe.splits.train else resamples,
+                resamples=0 if is_train else resamples,
+                has_subgroups=not is_train and not is_brief,
+                is_one_per_group_shown=is_one_per_group_shown and not is_train,
+                is_brief=is_brief,
             )
+            counts = {"samples": len(splits[split].groups), "groups": int(splits[split].groups.nunique())}
+            found[split] = {**counts, "unit": unit, **found[split]}
+            if unit == "group":
+                _say_mixed(recipe.questions(), splits[split], found[split])
     return found
 
 
-def draw(groups: pd.Series, seed: int, resamples: int) -> Weights:
-    """Groups drawn with replacement, so often: a patient with forty films comes in or stays out as a whole."""
-    numbers, names = pd.factorize(groups)
-    count = len(names)
-    if not count:
-        return np.empty((0, 0))
-    rng = np.random.default_rng([seed, 2])
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)[:, numbers].astype(np.float64)
+def calibrations(
+    recipe: Recipe,
+    samples: pd.DataFrame,
+    truths: Mapping[str, Values],
+    answers: Mapping[str, Values],
+    *,
+    calibrated_on: str | None,
+    unit: Unit = "sample",
+) -> dict[str, Calibration | str]:
+    """By question, the calibration that :func:`of_splits` uses, or why there is none.
+
+    ``scoring.calibration.apply_all`` puts the answers of samples right with it, whatever the unit was.
+    """
+    splits = _split(recipe, samples, truths, answers, {})
+    with threadpool_limits(limits=1):
+        units = {split: _scored_as(own, unit, recipe) for split, own in splits.items() if split == calibrated_on}
+        return dict(_choose(recipe, units, calibrated_on).calibrations)
 
 
 def of_split(
     questions: Sequence[Question],
     reasons: Mapping[str, str],
-    truths: Mapping[str, Values],
-    answers: Mapping[str, Values],
-    groups: pd.Series,
+    units: Units,
+    choices: Choices,
     *,
     seed: int,
     resamples: int,
+    has_subgroups: bool = True,
+    is_one_per_group_shown: bool = False,
+    is_brief: bool = False,
 ) -> dict[str, Any]:
     """Scores of every question in one split; ``reasons`` say why a question has no answers."""
-    weights = draw(groups, seed, resamples)
+    drawn = draw(units.groups, seed, resamples)
     scored: dict[str, dict[str, Any]] = {"labels": {}, "classes": {}, "targets": {}}
-    # Thousands of calls on arrays that are known to be sound: scikit-learn's checks would cost more than its sums.
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        for question in questions:
-            place = {"label": "labels", "classes": "classes", "target": "targets"}[question.kind]
-            own = truths[question.name], answers.get(question.name)
-            scored[place][question.name] = score(question, *own, weights, reasons.get(question.name, ""))
-    means = {name: macro(scored["labels"], weights, name) for name in ("auroc", "auprc")} if scored["labels"] else {}
-    about = {"samples": len(groups), "groups": int(groups.nunique()), "resamples": resamples}
-    return {**about, "macro": means, **without_replicates(scored)}
+    for question in questions:
+        place = {"label": "labels", "classes": "classes", "target": "targets"}[question.kind]
+        scored[place][question.name] = _of_question(question, reasons, units, choices, drawn, seed, is_brief)
+    means = {name: _macro(scored["labels"], name) for name in ("auroc", "auprc")} if scored["labels"] else {}
+    parts = subgroups.scored(questions, units, drawn) if has_subgroups else []
+    singles = subgroups.one_per_group(questions, units, seed) if is_one_per_group_shown else None
+    found: dict[str, Any] = without_replicates({"macro": means, **scored, "subgroups": parts})
+    return {"resamples": resamples, **found, "one_per_group": singles}
 
 
 def beside(scored: dict[str, Any], controls: Sequence[Any]) -> dict[str, Any]:
-    """The same scores, and beside each value what models got that were fitted to shuffled labels."""
+    """The same scores, and beside each value what models got that were fitted to shuffled labels (``shuffled``)."""
     if "value" in scored:
         values = [control["value"] for control in controls if control["value"] is not None]
         span = {"mean": float(np.mean(values)), "least": min(values), "most": max(values)} if values else None
         return {**scored, "shuffled": span}
     inner = {key: value for key, value in scored.items() if isinstance(value, dict)}
-    return scored | {key: beside(value, [c[key] for c in controls if key in c]) for key, value in inner.items()}
+    return scored | {key: beside(value, [c[key] for c in controls if c.get(key)]) for key, value in inner.items()}
 
 
-def score(
-    question: Question, truth: Values, answer: Values | None, weights: Weights, reason: str = ""
+def beside_baseline(scored: dict[str, Any], baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The same scores, and beside each value that of grey levels alone on the same rows (``intensity``).
+
+    ``baseline`` is the same split as :func:`of_splits` scored it for the intensity baseline; null where it has no such
+    value. Both leave the rows of lists, such as subgroups and thresholds, as they are.
+    """
+    own = baseline or {}
+    if "value" in scored:
+        return {**scored, "intensity": own.get("value")}
+    inner = {key: value for key, value in scored.items() if isinstance(value, dict)}
+    return scored | {key: beside_baseline(value, own.get(key)) for key, value in inner.items()}
+
+
+def _split(
+    recipe: Recipe,
+    samples: pd.DataFrame,
+    truths: Mapping[str, Values],
+    answers: Mapping[str, Values],
+    columns: Mapping[str, str],
+) -> dict[str, Units]:
+    whole = Units(samples["group_id"].reset_index(drop=True), truths, answers, subgroups.parts_of(samples, columns))
+    is_in = {split: (samples["split"] == split).to_numpy(bool) for split in recipe.splits.named}
+    return {split: rows_of(whole, rows) for split, rows in is_in.items() if rows.any()}
+
+
+def _scored_as(units: Units, unit: Unit, recipe: Recipe) -> Units:
+    return of_groups(units, recipe.questions()) if unit == "group" else units
+
+
+def _choose(recipe: Recipe, units: Mapping[str, Units], split: str | None) -> Choices:
+    """Thresholds and calibrations, from that split alone."""
+    if split is None:
+        return Choices()
+    if split not in units:
+        return Choices(split, reason=f"there is no sample in {split} to choose it on")
+    own = units[split]
+    fitted: dict[str, Calibration | str] = {}
+    for question in recipe.questions():
+        answer, truth = own.answers.get(question.name), own.truths[question.name]
+        if question.kind == "target" or answer is None:
+            continue
+        is_known = ~np.isnan(truth)
+        is_sound = bool(np.isfinite(answer[is_known]).all())
+        sound = calibration.fit(question.kind, truth[is_known], answer[is_known]) if is_sound else _not_finite(answer)
+        fitted[question.name] = sound
+    thresholds: dict[str, tuple[Threshold, ...] | str] = {}
+    for column, truth, answer in sides(recipe.questions(), own):
+        is_known = ~np.isnan(truth)
+        is_sound = bool(np.isfinite(answer[is_known]).all())
+        thresholds[column] = (
+            operating.choose(truth[is_known], answer[is_known], split) if is_sound else _not_finite(answer)
+        )
+    return Choices(split, fitted, thresholds, "")
+
+
+def _say_mixed(questions: Sequence[Question], units: Units, scored: dict[str, Any]) -> None:
+    """Beside classes of groups: how many groups are left out because their images are of different classes."""
+    for question in questions:
+        if question.kind == "classes":
+            scored["classes"][question.name]["mixed_groups"] = mixed(question, units)
+
+
+def _of_question(
+    question: Question,
+    reasons: Mapping[str, str],
+    units: Units,
+    choices: Choices,
+    drawn: Drawn,
+    seed: int,
+    is_brief: bool,
 ) -> dict[str, Any]:
-    """Everything that is said of the answers to one question in one split.
-
-    ``answer`` is None where the model has none, for ``reason``; ``weights`` has no rows where no interval is wanted.
-    """
+    """Everything that is said of the answers to one question in one split."""
+    truth, answer = units.truths[question.name], units.answers.get(question.name)
     is_known = ~np.isnan(truth)
-    known, drawn = truth[is_known], weights[:, is_known] if len(weights) else weights
-    given = None if answer is None else answer[is_known]
+    known, given = truth[is_known], None if answer is None else answer[is_known]
+    weights = drawn if is_known.all() else drawn[:, is_known]
+    reason = reasons.get(question.name, "")
+    if not reason and given is None:
+        reason = "the model does not answer it"
+    if not reason and given is not None and not np.isfinite(given).all():
+        reason = _not_finite(given)
+    if question.kind == "target":
+        return _of_target(known, given, weights, reason, None if is_brief else seed)
     if question.kind == "classes":
-        return _of_classes(question, known, given, drawn, reason)
-    if question.kind == "label":
-        return _of_label(known, None if given is None else given[:, 0], drawn, reason)
-    return _of_target(known, None if given is None else given[:, 0], drawn, reason)
+        return _of_classes(question, known, given, weights, reason, choices, is_brief)
+    fitted = choices.calibrations.get(question.name, choices.reason)
+    right = None if given is None or isinstance(fitted, str) or reason else fitted.apply(given)[:, 0]
+    return _of_side(
+        question.name,
+        known,
+        None if given is None else given[:, 0],
+        weights,
+        reason,
+        choices,
+        (fitted, right),
+        is_brief,
+    )
 
 
-def macro(scored: Mapping[str, Mapping[str, Any]], weights: Weights, name: str) -> dict[str, Any]:
-    """The mean of one metric over the labels where it is defined, and the names of the others.
-
-    The resampled values of every label belong to the same draws, so their means do too; a rare label that is not in a
-    draw is left out of its mean.
-    """
-    defined = {label: own for label, own in scored.items() if own[name]["value"] is not None}
-    undefined = {label: own["reason"] for label, own in scored.items() if label not in defined}
-    if not defined:
-        return {"value": None, **_interval(np.empty(0)), "labels": 0, "undefined": undefined}
-    value = float(np.mean([own[name]["value"] for own in defined.values()]))
-    replicates = np.array([own[name]["replicates"] for own in defined.values() if "replicates" in own[name]])
-    return {"value": value, **_interval(_means(replicates)), "labels": len(defined), "undefined": undefined}
-
-
-def _means(replicates: Values) -> Values:
-    """Of labels × resamples, the mean of each resample over the labels that are defined in it."""
-    if not replicates.size:
-        return np.empty(0)
-    is_defined = ~np.isnan(replicates)
-    counts = is_defined.sum(axis=0)
-    sums: Values = np.where(is_defined, replicates, 0.0).sum(axis=0)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def without_replicates(value: Any) -> Any:
-    """The same scores, without the resampled values that the intervals were made of."""
-    if isinstance(value, dict):
-        return {key: without_replicates(item) for key, item in value.items() if key != "replicates"}
-    return [without_replicates(item) for item in value] if isinstance(value, list) else value
-
-
-def _of_label(truth: Values, answer: Values | None, weights: Weights, reason: str) -> dict[str, Any]:
+def _of_side(
+    name: str,
+    truth: Values,
+    answer: Values | None,
+    drawn: Drawn,
+    reason: str,
+    choices: Choices,
+    calibrated: tuple[Calibration | str, Values | None],
+    is_brief: bool,
+) -> dict[str, Any]:
+    """Of a label, or of one class against the others: ``truth`` is 1 or 0, ``answer`` a probability."""
     positives = int((truth == 1).sum())
-    about: dict[str, Any] = {
-        "samples": len(truth),
-        "positives": positives,
-        "prevalence": positives / len(truth) if len(truth) else None,
-    }
+    prevalence = positives / len(truth) if len(truth) else None
     reason = reason or _one_sided(len(truth), positives)
-    return {**about, "reason": reason, **_measured(OF_LABEL, truth, answer, weights, reason)}
+    about = {"samples": len(truth), "positives": positives, "prevalence": prevalence, "reason": reason}
+    if reason or answer is None:
+        empty = {key: score(None) for key in ("auroc", "auprc", "brier", "ece")}
+        return {**about, **empty} | ({} if is_brief else _no_details(reason))
+    found = ranking.areas(truth, answer, drawn)
+    scored = {
+        **about,
+        "auroc": score(found.auroc, found.aurocs, 0.5),
+        "auprc": score(found.auprc, found.auprcs, prevalence),
+        **calibration.brier_and_error(truth, answer, drawn),
+    }
+    if is_brief:
+        return scored
+    thresholds = choices.thresholds.get(name, choices.reason)
+    is_told = not isinstance(thresholds, str)
+    return {
+        **scored,
+        "calibrated": _calibrated(truth, *calibrated, drawn, choices.split),
+        "reliability": calibration.reliability(truth, answer, calibrated[1]),
+        "curves": ranking.curves(truth, answer),
+        "operating": operating.apply(thresholds, truth, answer, drawn) if not isinstance(thresholds, str) else [],
+        "operating_reason": "" if is_told else thresholds,
+    }
 
 
-def _of_target(truth: Values, answer: Values | None, weights: Weights, reason: str) -> dict[str, Any]:
-    reason = reason or ("" if len(truth) > 1 else f"{len(truth)} samples have a value")
-    spread = float(np.abs(truth - truth.mean()).mean()) if len(truth) else None
-    about = {"samples": len(truth), "mae_of_the_mean": spread, "reason": reason}
-    return {**about, **_measured(OF_TARGET, truth, answer, weights, reason)}
+def _no_details(reason: str) -> dict[str, Any]:
+    """Of a label without scores."""
+    return {
+        "calibrated": {"reason": reason},
+        "reliability": [],
+        "curves": {"roc": [], "pr": []},
+        "operating": [],
+        "operating_reason": reason,
+    }
+
+
+def _calibrated(
+    truth: Values, fitted: Calibration | str, right: Values | None, drawn: Drawn, split: str
+) -> dict[str, Any]:
+    if isinstance(fitted, str) or right is None:
+        return {"reason": str(fitted)}
+    return {**fitted.about(), "fitted_on": split, **calibration.brier_and_error(truth, right, drawn)}
 
 
 def _of_classes(
-    question: Question, truth: Values, answer: Values | None, weights: Weights, reason: str
+    question: Question,
+    truth: Values,
+    answer: Values | None,
+    drawn: Drawn,
+    reason: str,
+    choices: Choices,
+    is_brief: bool,
 ) -> dict[str, Any]:
     reason = reason or ("" if len(truth) else "no sample has a known class")
-    labels = {
-        name: _of_label(
-            (truth == index).astype(np.float64), None if answer is None else answer[:, index], weights, reason
+    fitted = choices.calibrations.get(question.name, choices.reason)
+    right = None if answer is None or isinstance(fitted, str) or reason else fitted.apply(answer)
+    one_by_one = {
+        name: _of_side(
+            f"{question.name}.{name}",
+            against_others(truth, number),
+            None if answer is None else answer[:, number],
+            drawn,
+            reason,
+            choices,
+            (fitted, None if right is None else right[:, number]),
+            is_brief,
         )
-        for index, name in enumerate(question.of)
+        for number, name in enumerate(question.of)
     }
-    chosen = None if answer is None else answer.argmax(axis=1).astype(np.float64)
-    everything = range(len(question.of))
-    counted = [] if reason or chosen is None else metrics.confusion_matrix(truth, chosen, labels=everything).tolist()
-    for index, own in enumerate(labels.values()):
-        row = counted[index] if counted else []
-        own["recall"] = row[index] / sum(row) if sum(row) else None
-    return {
+    counted = None if reason or answer is None else classes.tally(truth, _chosen(answer), len(question.of), drawn)
+    for number, own in enumerate(one_by_one.values()):
+        recall = counted.recalls[number] if counted else score(None)
+        own |= {"recall": recall["value"], "recall_low": recall["low"], "recall_high": recall["high"]}
+    found = {
         "samples": len(truth),
         "reason": reason,
-        **_measured(OF_CLASSES, truth, chosen, weights, reason),
-        "auroc": macro(labels, weights, "auroc"),
-        "confusion": counted,
-        "classes": labels,
+        "accuracy": counted.accuracy if counted else score(None),
+        "balanced_accuracy": counted.balanced_accuracy if counted else score(None),
+        "auroc": _macro(one_by_one, "auroc"),
+        "confusion": counted.counts if counted else [],
     }
+    if getattr(question, "is_ordinal", False):
+        found["quadratic_kappa"] = counted.quadratic_kappa if counted else score(None)
+    if not is_brief:
+        found |= _confidence(truth, None if reason else answer, right, fitted, drawn, choices.split)
+    return {**found, "classes": one_by_one}
+
+
+def _chosen(answer: Values) -> Values:
+    return np.asarray(answer.argmax(axis=1), dtype=np.float64)
+
+
+def _confidence(
+    truth: Values,
+    answer: Values | None,
+    right: Values | None,
+    fitted: Calibration | str,
+    drawn: Drawn,
+    split: str,
+) -> dict[str, Any]:
+    """Calibration of classes: the probability of the chosen one, and whether it was the right one."""
+    if answer is None:
+        return {"ece": score(None), "calibrated": {"reason": str(fitted)}, "reliability": []}
+    is_right = (_chosen(answer) == truth).astype(np.float64)
+    top = None if right is None else right.max(axis=1)  # a temperature changes no choice
+    scored: dict[str, Any] = {"reason": str(fitted)}
+    if top is not None and right is not None and not isinstance(fitted, str):
+        measured = calibration.error_of_bins(is_right, top, drawn) | calibration.brier_of_classes(truth, right, drawn)
+        scored = {**fitted.about(), "fitted_on": split, **measured}
+    return {
+        **calibration.error_of_bins(is_right, answer.max(axis=1), drawn),
+        **calibration.brier_of_classes(truth, answer, drawn),
+        "calibrated": scored,
+        "reliability": calibration.reliability(is_right, answer.max(axis=1), top),
+    }
+
+
+def _of_target(truth: Values, answer: Values | None, drawn: Drawn, reason: str, seed: int | None) -> dict[str, Any]:
+    """``seed`` draws the points of the scatter plot; None where there is none."""
+    reason = reason or ("" if len(truth) > 1 else f"{len(truth)} samples have a value")
+    if not reason and truth.min() == truth.max():
+        reason = f"every sample has the same value, {truth[0]:g}"
+    spread = float(np.abs(truth - truth.mean()).mean()) if len(truth) else None
+    about = {"samples": len(truth), "mae_of_the_mean": spread, "reason": reason}
+    if reason or answer is None:
+        return {**about, "r2": score(None), "mae": score(None)} | ({} if seed is None else {"scatter": []})
+    own = answer[:, 0]
+    plotted = {} if seed is None else {"scatter": targets.scatter(truth, own, seed)}
+    return {**about, **targets.measures(truth, own, drawn), **plotted}
+
+
+def _macro(scored: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    return macro({label: own[name] for label, own in scored.items()}, {n: own["reason"] for n, own in scored.items()})
 
 
 def _one_sided(samples: int, positives: int) -> str:
@@ -227,42 +414,6 @@ def _one_sided(samples: int, positives: int) -> str:
     return ""
 
 
-def _measured(
-    kinds: Mapping[str, Metric], truth: Values, answer: Values | None, weights: Weights, reason: str
-) -> dict[str, Any]:
-    if reason or answer is None:
-        return {name: {"value": None, **_interval(np.empty(0))} for name in kinds}
-    whole = np.ones(len(truth))
-    return {
-        name: {
-            "value": _plain(metric(truth, answer, whole)),
-            **_resampled(metric, truth, answer, weights if name not in WITHOUT_INTERVAL else weights[:0]),
-        }
-        for name, metric in kinds.items()
-    }
-
-
-def _resampled(metric: Metric, truth: Values, answer: Values, weights: Weights) -> dict[str, Any]:
-    replicates = np.array([_once(metric, truth, answer, weight) for weight in weights])
-    return {**_interval(replicates), "replicates": replicates}
-
-
-def _once(metric: Metric, truth: Values, answer: Values, weight: Values) -> float:
-    """One resample; NaN where it happens to hold one side only."""
-    drawn = weight > 0  # those left out would only be sorted along
-    if drawn.sum() < 2 or truth[drawn].min() == truth[drawn].max():
-        return math.nan
-    return float(metric(truth[drawn], answer[drawn], weight[drawn]))
-
-
-def _interval(replicates: Values) -> dict[str, Any]:
-    """95 %, from the resamples that are defined; none where fewer than half are."""
-    usable = replicates[~np.isnan(replicates)]
-    if not len(replicates) or len(usable) < len(replicates) / 2:
-        return {"low": None, "high": None}
-    low, high = np.percentile(usable, INTERVAL)
-    return {"low": float(low), "high": float(high)}
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _not_finite(answer: Values) -> str:
+    count = int((~np.isfinite(answer)).any(axis=1).sum() if answer.ndim > 1 else (~np.isfinite(answer)).sum())
+    return f"{count} of {len(answer)} answers are no numbers"
