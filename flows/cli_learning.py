@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
 from flows.console import showing_progress
+from tasks.files import write_bytes
 
 app = typer.Typer()
 
 
 @app.command(
     epilog="Examples: `scanmill train nih-intensity-baseline --lake /data/lake` · "
+    "`scanmill train mammography-8class --lake /data/lake --set network.size=96 --set training.epochs=8` · "
     "`scanmill train mine.yaml --lake s3://bucket/lake --release 1a2b3c4d5e6f7a8b --run first`"
 )
 def train(
@@ -28,21 +31,30 @@ def train(
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="What to call the run [default: recipe and release].")
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the recipe; repeat."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with a training that was stopped, or begin it anew.")
+    ] = True,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
     """Train by a recipe from a published release that verifies and whose gates passed; anything else is refused.
 
-    The same recipe, release and code find the finished run at once.
+    The same recipe, release and code find the finished run at once; a training that was killed goes on from its last
+    checkpoint.
     """
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
-        outcome = _trained_before(recipe, lake, release, run)
+        settings = tuple(overrides or ())
+        outcome = _trained_before(recipe, lake, release, run, settings, resume)
         if outcome is None:
             from flows.train import train as flow
 
             with showing_progress(False if as_json else progress), running_a_flow():
-                outcome = dict(flow(recipe=recipe, lake=lake, release=release, run=run))
+                outcome = dict(flow(recipe=recipe, lake=lake, release=release, run=run, overrides=settings))
         seconds = time.monotonic() - began
         if as_json:
             _print_json(outcome, seconds)
@@ -52,14 +64,20 @@ def train(
             typer.echo(trained_text(outcome, lake, seconds))
 
 
-def _trained_before(recipe: str, lake: str, release: str | None, run: str | None) -> dict[str, Any] | None:
+def _trained_before(
+    recipe: str, lake: str, release: str | None, run: str | None, overrides: Sequence[str], resume: bool
+) -> dict[str, Any] | None:
     """The finished run, or the refusal, without starting Prefect."""
-    from tasks.learning.training import finished, insist_on_packages
+    from tasks.learning.recipe import load
+    from tasks.learning.training import finished, forget_unfinished, insist_on_packages
     from tasks.storage import insist_on_reachable, location
 
-    insist_on_packages()
+    insist_on_packages(load(recipe, overrides).kind)
     insist_on_reachable(location(lake))
-    return finished(recipe, lake, release, run)
+    there = finished(recipe, lake, release, run, overrides)
+    if there is None and not resume:
+        forget_unfinished(recipe, lake, release, overrides)
+    return there
 
 
 @app.command(epilog="Example: `scanmill evaluate nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake`")
@@ -68,19 +86,22 @@ def evaluate(
     lake: LakeFolder,
     resamples: Annotated[
         int, typer.Option(min=20, max=2000, help="Resamples of whole patients for the 95 % intervals.")
-    ] = 200,
+    ] = 1000,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Let runs/latest name this run, unless it is worse than the present one.")
+    ] = False,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
-    """Predictions, scores with intervals and a label-shuffled control, report and model card of a run."""
+    """Predictions, scores with intervals and controls, explanations, ONNX, report and model card of a run."""
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
         outcome = _evaluated_before(run, lake, resamples)
-        if outcome is None:
+        if outcome is None or promote:
             from flows.evaluate import evaluate as flow
 
             with showing_progress(False if as_json else progress), running_a_flow():
-                outcome = dict(flow(run=run, lake=lake, resamples=resamples))
+                outcome = dict(flow(run=run, lake=lake, resamples=resamples, promote=promote))
         seconds = time.monotonic() - began
         if as_json:
             _print_json(outcome, seconds)
@@ -93,12 +114,80 @@ def evaluate(
 def _evaluated_before(run: str, lake: str, resamples: int) -> dict[str, Any] | None:
     """What is there already, or that there is no such run, without starting Prefect."""
     from tasks.learning.evaluation import finished
+    from tasks.learning.runs import find_run
     from tasks.learning.training import insist_on_packages
     from tasks.storage import insist_on_reachable, location
 
-    insist_on_packages()
     insist_on_reachable(location(lake))
+    insist_on_packages(find_run(lake, run).recipe.kind)
     return finished(run, lake, resamples)
+
+
+@app.command(
+    epilog="Examples: `scanmill compare OLD NEW --lake /data/lake` · "
+    "`scanmill compare nih-14-label-1a2b3c4d5e6f7a8b nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake --open`"
+)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="Name of an evaluated run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Name of another, of the same dataset.")],
+    lake: LakeFolder,
+    resamples: Annotated[
+        int, typer.Option(min=20, max=10000, help="Resamples of whole patients for the 95 % intervals.")
+    ] = 1000,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Is the second run better than the first? Paired bootstrap by patient, and DeLong, on what both were tested on."""
+    with errors_as_exit_codes(as_json):
+        began = time.monotonic()
+        from tasks.learning import comparison, comparison_page
+        from tasks.learning.runs import home
+
+        found = comparison.compare(lake, first, second, resamples)
+        page = home(lake) / second / "report" / f"compared-with-{first}.html"
+        comparison_page.write(page, found)
+        if as_json:
+            _print_json({**found, "report": str(page)}, time.monotonic() - began)
+        else:
+            from flows.comparison_text import comparison_text
+
+            typer.echo(comparison_text(found))
+            typer.echo(f"report:  {page}")
+        if open_it:
+            typer.launch(str(page))
+
+
+@app.command(
+    epilog="Examples: `scanmill predict mammography-8class-… --lake /data/lake --split predict --out said.csv` · "
+    "`scanmill predict RUN --lake /data/lake --images new-films/ --out new.csv`"
+)
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run of the lake.")],
+    lake: LakeFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV to write.")] = Path("predictions.csv"),
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Which samples [default: those without labels, or all]."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images of yours instead: PNG and JPEG of this folder.")
+    ] = None,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+) -> None:
+    """Image names and predicted labels with probabilities, as CSV: of a split, or of a folder of yours."""
+    with errors_as_exit_codes(as_json):
+        began = time.monotonic()
+        from tasks.learning import predicting
+
+        with showing_progress(False if as_json else progress):
+            content, rows = predicting.of_folder(run, lake, images) if images else predicting.of_split(run, lake, split)
+        write_bytes(out, content)
+        seconds = time.monotonic() - began
+        if as_json:
+            _print_json({"run": run, "rows": rows, "file": str(out)}, seconds)
+        else:
+            typer.echo(f"predicted {rows:,} images in {seconds:.1f} s\nfile:    {out}")
 
 
 def _print_json(outcome: Mapping[str, Any], seconds: float) -> None:

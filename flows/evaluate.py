@@ -15,6 +15,7 @@ from flows.learning_artifacts import evaluation_artifacts, shown_in_prefect
 from flows.lineage_events import told_to_openlineage
 from flows.parameters import LakePlace, described, insist_on_absolute
 from tasks import steps
+from tasks.learning.evaluation import RESAMPLES, finished
 from tasks.learning.runs import find_run
 from tasks.storage import insist_on_reachable, location
 
@@ -26,7 +27,11 @@ def evaluate(
     lake: LakePlace,
     resamples: Annotated[
         int, Field(description="How often groups are drawn anew for the 95 % intervals", ge=20, le=2000)
-    ] = 200,
+    ] = RESAMPLES,
+    promote: Annotated[
+        bool,
+        Field(description="Whether runs/latest moves to this run, unless it is worse than the one that it names"),
+    ] = False,
 ) -> dict[str, Any]:
     """Evaluate a run; returns ``run release dataset report headline is_new``. Doing it again changes nothing.
 
@@ -40,7 +45,21 @@ def evaluate(
         told_to_openlineage(f"evaluate.{recipe.name}") as told,
         steps.in_time(),
     ):
-        outcome: dict[str, Any] = steps.evaluate(run, lake, resamples)
+        outcome = finished(run, lake, resamples) or _evaluated(run, lake, resamples)
         told.learning(lake, outcome)
         show(lambda: evaluation_artifacts(lake, outcome))
+        if promote:
+            outcome |= {"promotion": steps.promote(run, lake)}
+    return outcome
+
+
+def _evaluated(run: str, lake: str, resamples: int) -> dict[str, Any]:
+    """Node by node; each finds what it has left in a run that was killed."""
+    steps.predict(run, lake)
+    steps.control_shuffled(run, lake)
+    steps.control_intensity(run, lake)
+    steps.explain(run, lake)
+    steps.export(run, lake)
+    steps.score(run, lake, resamples)
+    outcome: dict[str, Any] = steps.report(run, lake, resamples)
     return outcome

@@ -26,7 +26,9 @@ RawPlaces = Annotated[
     list[Annotated[str, Field(min_length=1)]] | None,
     Field(description="Folders, zips or tars of the raw release, read in place; without, it is fetched"),
 ]
-
+Overrides = Annotated[
+    tuple[str, ...], Field(description="Settings of the recipe to replace, each KEY=VALUE, such as training.epochs=2")
+]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""``refresh``: prepare; where that made a release that is not trained on yet, train on it; then evaluate.
+"""``refresh``: prepare; where that made a release that is not trained on yet, train on it, evaluate, and promote.
 
 prefect deployment run 'refresh/nightly' --watch
 
@@ -25,9 +25,10 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelling, Completed, Failed
 from pydantic import Field
 
-from flows.parameters import DatasetName, LakePlace, described, insist_on_absolute
+from flows.parameters import DatasetName, LakePlace, Overrides, described, insist_on_absolute
 from tasks.files import read_json
 from tasks.lake import Lake, latest_release
+from tasks.learning.promotion import is_promotable, promotion_of, sentence
 from tasks.learning.recipe import Recipe, load
 from tasks.learning.runs import MARKER, Run, find_run, home
 from tasks.schema import DataRefused, ScanmillError, UnusableInput
@@ -73,10 +74,14 @@ def refresh(
     prepare_hours: Hours = 24,
     train_hours: Hours = 48,
     evaluate_hours: Hours = 6,
+    overrides: Overrides = (),
 ) -> State[Any]:
-    """Prepare a dataset; where that made a release that is not trained on yet, train on it and evaluate."""
+    """Prepare a dataset; where that made a release that is not trained on yet, train on it and evaluate.
+
+    ``runs/latest`` moves to the new run, unless that is worse than the one before: then this run has failed.
+    """
     insist_on_absolute(lake)
-    wanted = load(recipe)
+    wanted = load(recipe, overrides)
     if wanted.dataset != dataset:
         raise UnusableInput(f"the recipe {recipe} is for {wanted.dataset}, and not for {dataset}")
     try:
@@ -85,19 +90,29 @@ def refresh(
         return Failed(message=f"{error}; train and evaluate were not started")
     name = f"{dataset}@{release}"
     run = find_training(lake, wanted, release)
-    if run is not None and run.is_evaluated:
+    if run is not None and run.is_evaluated and (promotion_of(run) or not is_promotable(run.recipe)):
         return Completed(message=f"nothing new: {name} is trained on and evaluated, as {run.name}")
     try:
         if run is None:
             key = f"{wanted.name}-{release}"
-            follow(train or f"train/{recipe}", train_hours, key, recipe=recipe, lake=lake, release=release)
+            settings = {"overrides": list(overrides)} if overrides else {}
+            wish = {"recipe": recipe, "lake": lake, "release": release, **settings}
+            follow(train or f"train/{recipe}", train_hours, key, **wish)
             run = find_training(lake, wanted, release)
         if run is None:
             return Failed(message=f"{name} is published, and {recipe} completed, but {home(lake)} has no such run")
-        follow(evaluate, evaluate_hours, run.name, run=run.name, lake=lake)
+        follow(evaluate, evaluate_hours, run.name, run=run.name, lake=lake, promote=is_promotable(run.recipe))
     except StepEnded as error:
         return Failed(message=f"{name} is published, but {error}")
-    return Completed(message=f"{name} is trained on and evaluated, as {run.name}")
+    return _ended(f"{name} is trained on and evaluated, as {run.name}", promotion_of(run))
+
+
+def _ended(done: str, promotion: dict[str, Any] | None) -> State[Any]:
+    """The regression gate: where the new run is worse, the old one stays the latest, and somebody has to look."""
+    if promotion is None:
+        return Completed(message=done)
+    said = f"{done}; {sentence(promotion)}"
+    return Completed(message=said) if promotion["is_promoted"] else Failed(message=said)
 
 
 def find_training(lake: str, recipe: Recipe, release: str) -> Run | None:

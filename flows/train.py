@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flows.learning_artifacts import shown_in_prefect, training_artifacts
 from flows.lineage_events import told_to_openlineage
-from flows.parameters import LakePlace, described, insist_on_absolute
+from flows.parameters import LakePlace, Overrides, described, insist_on_absolute
 from tasks import steps
 from tasks.learning.recipe import load
 from tasks.storage import insist_on_reachable, location
@@ -34,16 +34,18 @@ def train(
     run: Annotated[
         str | None, Field(description="Name of the run; default: the recipe's name and the release's id")
     ] = None,
+    overrides: Overrides = (),
 ) -> dict[str, Any]:
-    """Train once; returns ``run release dataset recipe is_new``. What is trained already is found, not trained again.
+    """Train once; returns ``run release dataset recipe is_new``. What is trained already is found, not trained again,
+    and what was killed goes on from its last checkpoint.
 
     Raises :class:`tasks.schema.DataRefused` for a release that is not published, does not verify or failed a gate.
     """
     insist_on_absolute(lake)
     insist_on_reachable(location(lake))
-    wanted = load(recipe)
+    wanted = load(recipe, overrides)
     with shown_in_prefect(wanted.dataset) as show, told_to_openlineage(f"train.{wanted.name}") as told, steps.in_time():
-        outcome: dict[str, Any] = steps.train(recipe, lake, release, run)
+        outcome: dict[str, Any] = steps.train(recipe, lake, release, run, list(overrides))
         told.learning(lake, outcome)
         show(lambda: training_artifacts(lake, outcome))
     if outcome["is_new"]:

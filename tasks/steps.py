@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 
-from tasks.learning import evaluation, training
+from tasks.learning import evaluation, promotion, training
 from tasks.schema import ScanmillError, UnusableInput
 from tasks.stages import assembly, conversion, documents, metadata, publication, samples_gate
 from tasks.stages import fetch as fetching
@@ -129,5 +129,12 @@ settle = task(name="settle", **ONCE)(assembly.settle)
 refuse = task(name="refuse", **ONCE)(publication.refuse)
 
 # Of what is learned from a release.
-train = task(name="train", **LONG)(training.train)
-evaluate = task(name="evaluate", **LONG)(evaluation.evaluate)
+train = task(name="train", **LONG)(training.train)  # a retry goes on from the last checkpoint
+predict = task(name="predict", **LONG)(evaluation.predict)
+control_shuffled = task(name="control-shuffled-labels", **HEALING)(evaluation.control_shuffled)
+control_intensity = task(name="control-grey-levels", **HEALING)(evaluation.control_intensity)
+explain = task(name="explain", **HEALING)(evaluation.explain)
+export = task(name="export", **HEALING)(evaluation.export)
+score = task(name="score", **HEALING)(evaluation.score)
+report = task(name="report", **HEALING)(evaluation.report)
+promote = task(name="promote", **HEALING)(promotion.promote)

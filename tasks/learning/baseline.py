@@ -54,6 +54,16 @@ class Model:
         """Plain mapping; floats come back exactly."""
         return asdict(self)
 
+    @property
+    def not_fitted(self) -> dict[str, str]:
+        """Questions without an answer, and why."""
+        return {head.name: head.reason for head in self.heads if head.reason}
+
+    @property
+    def not_converged(self) -> list[str]:
+        """Questions whose fit did not come to its end."""
+        return [head.name for head in self.heads if not head.has_converged]
+
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Model:
         """The inverse of :meth:`as_json`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tasks.datasets import find
 from tasks.learning.recipe import Recipe
@@ -27,9 +27,19 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"split": split, "metric": metric, "of": of, **kept}
 
 
+def leak_of(recipe: Recipe) -> Literal["none", "possible", "certain"]:
+    """``certain`` where splits were dealt anew by image, ``possible`` where no patients are published.
+
+    Splits that keep pictures of one lesion together may still share patients.
+    """
+    if recipe.splits.redeal is not None:
+        return "certain"
+    return "none" if find(recipe.dataset).group == "patient" else "possible"
+
+
 def is_leaky(recipe: Recipe) -> bool:
-    """Whether splits may share patients, because none are published."""
-    return find(recipe.dataset).group != "patient"
+    """Whether splits share patients, or may: because none are published, or because they were dealt by image."""
+    return leak_of(recipe) != "none"
 
 
 def words(found: Mapping[str, Any], *, is_leaky: bool) -> dict[str, str]:

@@ -19,6 +19,11 @@ FOLDER = Path(__file__).parent / "recipes"
 Names = Literal["all"] | tuple[str, ...]
 QuestionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
+DEFINING: Mapping[str, tuple[str, ...]] = {
+    "behsof": ("Steatosis stage", "Fibroscan F", "Fibroscan S", "CAP score", "E score", "cap_steatosis"),
+}
+"""Published columns that a dataset's labels or targets were read from, under other names than theirs."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -28,6 +33,8 @@ class Question:
     kind: Literal["label", "classes", "target"]
     of: tuple[str, ...]
     """Labels of the dataset (present where one of them is; or the classes, of which one is), or the one target."""
+    is_ordinal: bool = False
+    """Whether its classes have an order, that of ``of``."""
 
 
 class Strict(BaseModel):
@@ -36,12 +43,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Redeal(Strict):
+    """Splits dealt anew, image by image and stratified, as publishers of pictures without patients do: LEAKY."""
+
+    validation_share: float = Field(default=0.3, gt=0, lt=1)
+    seed: int = Field(default=42, ge=0)
+
+
 class Splits(Strict):
     """Names of the dataset's splits, by what they are used for."""
 
     train: str
     validation: str | None = None
     test: str | None = None
+    redeal: Redeal | None = None
+    """Throw train and validation together and deal them anew by image; every number is then flagged LEAKY."""
+
+    @model_validator(mode="after")
+    def _redeals_two(self) -> Splits:
+        if self.redeal and (self.validation is None or self.test is not None):
+            raise ValueError("redeal deals out train and validation, and nothing else: give both, and no test")
+        return self
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -73,12 +95,115 @@ class Options(Strict):
         return self
 
 
+class Weights(Strict):
+    """Initial weights: a file on this machine, held to its hash. Nothing is ever downloaded."""
+
+    path: str
+    """May begin with ``$TORCH_HOME`` or ``~``."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    layout: Literal["torchvision", "efficientnet-pytorch", "radimagenet", "scanmill"]
+    """Whose names the tensors have; ``scanmill`` is the ``model.safetensors`` of another run."""
+
+
+class Derived(Strict):
+    """A label that follows from others: present where a target lies above its threshold, or where one of them is."""
+
+    above: dict[str, dict[Literal["F", "M"], float]] = {}
+    """Target to threshold by sex, in the target's unit; several are joined as if they were independent."""
+    any_of: tuple[str, ...] = ()
+    """Labels derived before this one."""
+
+
+class NetworkOptions(Strict):
+    """What is trained."""
+
+    architecture: Literal["densenet121", "efficientnet-b0", "resnet50", "densenet-small"]
+    size: int = Field(default=224, ge=32, le=1024)
+    """Side of the square that images are put on, in pixels."""
+    weights: Weights | None = None
+    """None: from scratch, and the report says so."""
+    inputs: tuple[str, ...] = ()
+    """Clinical columns that are read beside the image: age_years, sex, numeric meta columns."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Before the last layer."""
+    is_gaussian: bool = False
+    """Whether targets are answered by mean and spread, fitted by likelihood."""
+    derived: dict[QuestionName, Derived] = {}
+    """Labels that are not learned but follow from Gaussian targets, in this order."""
+
+    @model_validator(mode="after")
+    def _derives_from_spread(self) -> NetworkOptions:
+        if self.derived and not self.is_gaussian:
+            raise ValueError("derived labels need is_gaussian: true")
+        return self
+
+
+class Augmentation(Strict):
+    """What is done to training images, anew in every epoch; nothing by default."""
+
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    quarter_turns: bool = False
+    rotate_degrees: float = Field(default=0.0, ge=0, le=180)
+    scale: float = Field(default=0.0, ge=0, lt=1)
+    """Larger or smaller by up to this share."""
+    shift: float = Field(default=0.0, ge=0, lt=1)
+    """Of the side, in both directions."""
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Standard deviation of Gaussian noise, as a share of white."""
+
+
+class Training(Strict):
+    """How it is trained."""
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    """Images per step and device."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    """``plateau``: a tenth of the rate after ``plateau_patience`` epochs without a better validation loss."""
+    plateau_patience: int = Field(default=2, ge=0)
+    patience: int = Field(default=3, ge=1)
+    """Epochs without improvement of ``monitor`` before training stops; the best epoch is kept."""
+    monitor: Literal["loss", "auroc"] = "loss"
+    """Of validation: the loss, or the macro AUROC."""
+    class_weight: Literal["balanced"] | None = None
+    """Whether rare answers count as much as common ones; probabilities are then no frequencies before calibration."""
+    augmentation: Augmentation = Field(default_factory=lambda: Augmentation.model_validate({}))
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16``: mixed, on a GPU; a CPU is faster without and does fp32, and the run says which it was."""
+    channels_last: bool = False
+    compile: bool = False
+    devices: int = Field(default=1, ge=1)
+    """More than one: distributed data-parallel, ``batch_size`` on each."""
+    accumulate: int = Field(default=1, ge=1)
+    """Steps whose gradients are summed before the weights move."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    reading: Literal["auto", "memory", "stream"] = "auto"
+    """Where training images wait: in the device's memory, decoded once; or in the shards. The batches are the same."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    """How much work a killed process can cost, within long epochs; at the end of every epoch there is one anyway."""
+
+
+class Evaluation(Strict):
+    """How answers are judged."""
+
+    unit: Literal["sample", "group"] = "sample"
+    """``group``: a patient's images are averaged first, as mean log-odds."""
+    is_one_per_group_shown: bool = False
+    """Whether AUROC is also given for one image per patient, drawn 20 times (the protocol of CheXchoNet)."""
+
+
 class Recipe(Strict):
     """What to learn from which dataset, and with what."""
 
     name: str
     dataset: str
-    kind: Literal["intensity-baseline"]
+    kind: Literal["intensity-baseline", "network"]
     labels: Names = ()
     unions: dict[QuestionName, tuple[str, ...]] = {}
     """Name to labels: present where one of these is."""
@@ -87,9 +212,25 @@ class Recipe(Strict):
     targets: Names = ()
     zero_is_unknown: bool = False
     """Whether a target of 0 stands for a missing one."""
+    ordinal: tuple[QuestionName, ...] = ()
+    """Those of ``classes`` that have an order."""
     splits: Splits
     seed: int = Field(default=0, ge=0)
+    shuffle_labels: bool = False
+    """Learn labels that were dealt anew among groups: a control, at chance unless something leaks."""
     options: Options = Field(default_factory=lambda: Options.model_validate({}))
+    network: NetworkOptions | None = None
+    training: Training | None = None
+    evaluation: Evaluation = Field(default_factory=lambda: Evaluation.model_validate({}))
+
+    @model_validator(mode="after")
+    def _has_its_parts(self) -> Recipe:
+        has_network = self.network is not None and self.training is not None
+        if self.kind == "network" and not has_network:
+            raise ValueError("kind: a network needs the sections network and training")
+        if self.kind == "intensity-baseline" and (self.network or self.training):
+            raise ValueError("kind: an intensity baseline has no sections network and training")
+        return self
 
     def questions(self) -> tuple[Question, ...]:
         """Everything that is to be answered, with ``all`` spelled out."""
@@ -97,7 +238,10 @@ class Recipe(Strict):
         return (
             *(Question(name, "label", (name,)) for name in _spelled(self.labels, dataset.labels)),
             *(Question(name, "label", labels) for name, labels in self.unions.items()),
-            *(Question(name, "classes", _spelled(labels, dataset.labels)) for name, labels in self.classes.items()),
+            *(
+                Question(name, "classes", _spelled(labels, dataset.labels), name in self.ordinal)
+                for name, labels in self.classes.items()
+            ),
             *(Question(name, "target", (name,)) for name in _spelled(self.targets, dataset.targets)),
         )
 
@@ -112,13 +256,27 @@ class Recipe(Strict):
         return digest(self.model_dump(mode="json", exclude={"name"}))
 
 
+def network_options(recipe: Recipe) -> NetworkOptions:
+    """The section of a recipe for a network; others have none."""
+    if recipe.network is None:
+        raise TypeError(f"{recipe.name} is no recipe for a network")
+    return recipe.network
+
+
+def training_of(recipe: Recipe) -> Training:
+    """The other section of a recipe for a network."""
+    if recipe.training is None:
+        raise TypeError(f"{recipe.name} is no recipe for a network")
+    return recipe.training
+
+
 def shipped() -> dict[str, Path]:
     """Recipes that come with scanmill, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def load(recipe: str) -> Recipe:
-    """The recipe of that name, or in that file.
+def load(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, or in that file, with ``KEY=VALUE`` (``training.epochs=2``) put in its place.
 
     Raises :class:`ScanmillError` that says what is wrong with it, and what would be right.
     """
@@ -129,10 +287,10 @@ def load(recipe: str) -> Recipe:
             raise ScanmillError(
                 f"there is no recipe '{recipe}', nor a file of that name; known: {', '.join(shipped())}"
             )
-    return parse(path.read_bytes(), name=path.stem, where=recipe)
+    return parse(path.read_bytes(), name=path.stem, where=recipe, overrides=overrides)
 
 
-def parse(content: bytes, *, name: str, where: str) -> Recipe:
+def parse(content: bytes, *, name: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from the bytes of its file; ``name`` is what it is called where it does not say so itself."""
     try:
         values = yaml.safe_load(content)
@@ -140,6 +298,8 @@ def parse(content: bytes, *, name: str, where: str) -> Recipe:
         raise ScanmillError(f"recipe {where} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ScanmillError(f"recipe {where} is empty or no mapping; it needs dataset, kind and splits")
+    for override in overrides:
+        _put(values, override)
     try:
         recipe = Recipe.model_validate({"name": name, **values})
     except ValidationError as error:
@@ -149,6 +309,23 @@ def parse(content: bytes, *, name: str, where: str) -> Recipe:
     if problems:
         raise ScanmillError(f"recipe {where}: {'; '.join(problems)}")
     return recipe
+
+
+def _put(values: dict[str, Any], override: str) -> None:
+    """Set one dotted key of a recipe's mapping; the value is read as YAML. A key that nobody knows fails later."""
+    place, equals, text = override.partition("=")
+    if not equals or not place.strip():
+        raise ScanmillError(f"'{override}' sets nothing: give KEY=VALUE, such as training.epochs=2")
+    *sections, key = place.strip().split(".")
+    inner = values
+    for section in sections:
+        inner = inner.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ScanmillError(f"'{override}': {section} holds a value, and nothing can be set in it")
+    try:
+        inner[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ScanmillError(f"'{override}': {text} is no value: {' '.join(str(error).split())}") from error
 
 
 def _said(error: Mapping[str, Any]) -> str:
@@ -164,9 +341,16 @@ def _said(error: Mapping[str, Any]) -> str:
 
 def _keys(place: Sequence[object]) -> Iterable[str]:
     """What may stand where an unknown key was found."""
-    inner: dict[str, type[Strict]] = {"splits": Splits, "options": Options}
-    within = inner.get(str(place[0]), Recipe) if len(place) > 1 else Recipe
-    return list(within.model_fields)
+    inner: dict[str, type[Strict]] = {
+        "splits": Splits,
+        "options": Options,
+        "network": NetworkOptions,
+        "network.weights": Weights,
+        "training": Training,
+        "training.augmentation": Augmentation,
+        "evaluation": Evaluation,
+    }
+    return list(inner.get(".".join(map(str, place[:-1])), Recipe).model_fields)
 
 
 def _spelled(names: Names, all_of_them: Iterable[str]) -> tuple[str, ...]:
@@ -188,10 +372,33 @@ def _problems(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
                 yield _unknown("target" if question.kind == "target" else "label", name, known, dataset)
         if question.kind == "classes" and len(set(question.of)) < 2:
             yield f"classes {question.name}: one class alone cannot be told from others"
+    yield from _problems_of_network(recipe, dataset)
+    yield from (f"ordinal: '{name}' is none of its classes" for name in recipe.ordinal if name not in recipe.classes)
     names = [question.name for question in questions]
     yield from (f"'{name}' is asked for twice" for name in sorted({n for n in names if names.count(n) > 1}))
     if not names:
         yield "nothing to learn: give labels, unions, classes or targets"
+
+
+def _problems_of_network(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
+    if recipe.network is None:
+        return
+    labels, targets = _spelled(recipe.labels, dataset.labels), _spelled(recipe.targets, dataset.targets)
+    for name, derived in recipe.network.derived.items():
+        if name not in labels:
+            yield f"network.derived.{name}: is none of its labels"
+        yield from (f"network.derived.{name}: {t} is none of its targets" for t in derived.above if t not in targets)
+        yield from (
+            f"network.derived.{name}: {other} is no label that is derived before it"
+            for other in derived.any_of
+            if other not in list(recipe.network.derived)[: list(recipe.network.derived).index(name)]
+        )
+    for name in recipe.network.inputs:
+        if name not in ("age_years", "sex") and not name.startswith("meta."):
+            yield f"network.inputs: {name} is neither age_years nor sex nor a meta column"
+        plain = name.removeprefix("meta.")
+        if plain in {*dataset.labels, *dataset.targets} or plain in DEFINING.get(dataset.name, ()):
+            yield f"network.inputs: {name} defines an answer of {dataset.name}; to predict it by that is no prediction"
 
 
 def _unknown(what: str, name: str, known: Iterable[str], dataset: Dataset) -> str:

@@ -21,11 +21,30 @@ from tasks.storage import Location, is_remote, location, read_bytes, remove_tree
 FORMAT_VERSION = 1
 MARKER = "run.json"
 """Written last: a run that has it is whole."""
-VOUCHED = ("recipe.yaml", "model.json")
+VOUCHED = ("recipe.yaml", "model.json", "model.safetensors", "metrics.csv", "environment.json")
 """Files that never change again; ``run.json`` holds their SHA-256."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-TRAINED_BY = ("numpy", "opencv-python-headless", "scikit-learn")
+TRAINED_BY: Mapping[str, tuple[str, ...]] = {
+    "intensity-baseline": ("numpy", "opencv-python-headless", "scikit-learn"),
+    "network": ("lightning", "monai", "numpy", "opencv-python-headless", "scikit-learn", "torch"),
+}
 """Libraries whose version can change a model."""
+MADE_BY: Mapping[str, tuple[str, ...]] = {
+    "intensity-baseline": ("baseline", "dealing", "intensities", "reading", "recipe", "training", "truths"),
+    "network": (
+        "augmentation",
+        "dealing",
+        "feeding",
+        "learner",
+        "losses",
+        "network_training",
+        "networks",
+        "recipe",
+        "truths",
+        "weights",
+    ),
+}
+"""Modules that make a model of a release; scores and reports are no part of it."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +95,17 @@ def identity(recipe: Recipe, release: Release) -> dict[str, Any]:
         "manifest_sha256": release.manifest_sha256,
         "recipe": {"name": recipe.name, "kind": recipe.kind, "digest": recipe.digest},
         "seed": recipe.seed,
-        "code": {"scanmill": scanmill_version(), "source": training_version(), **library_versions(TRAINED_BY)},
+        "code": {
+            "scanmill": scanmill_version(),
+            "source": training_version(recipe.kind),
+            **library_versions(TRAINED_BY[recipe.kind]),
+        },
     }
 
 
-def training_version() -> str:
-    """Identity of the code that makes a model of a release; scores and reports are no part of it."""
-    modules = ("baseline", "intensities", "reading", "recipe", "training", "truths")
-    return source_digest(*(f"tasks/learning/{name}.py" for name in modules))
+def training_version(kind: str) -> str:
+    """Identity of the code that makes a model of that kind."""
+    return source_digest("scanmill/*.py", *(f"tasks/learning/{name}.py" for name in MADE_BY[kind]))
 
 
 def choose_name(lake: str, about: Mapping[str, Any], wanted: str | None) -> tuple[str, Run | None]:

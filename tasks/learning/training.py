@@ -4,48 +4,80 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from tasks.files import readable_json
+from tasks.files import digest, readable_json
 from tasks.learning import intensities, reading, runs, truths
 from tasks.learning.admission import Release, find_release, insist_on_whole
+from tasks.learning.dealing import dealt
 from tasks.learning.recipe import Recipe, load
 from tasks.schema import DataRefused, ScanmillError
 
 if TYPE_CHECKING:
     from tasks.learning.baseline import Model, Table
+    from tasks.learning.network_training import Job
+
+NEEDED = {
+    "intensity-baseline": ("sklearn",),
+    "network": ("sklearn", "torch", "monai", "lightning", "safetensors", "onnx", "onnxruntime"),
+}
+UNFINISHED = ".training-"
+"""Of folders in ``runs/`` that hold checkpoints of a training that has not come to its end."""
 
 
-def train(recipe: str, lake: str, release: str | None = None, run: str | None = None) -> dict[str, Any]:
+def train(
+    recipe: str,
+    lake: str,
+    release: str | None = None,
+    run: str | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
     """Train by a recipe from a release (the latest, where none is named); returns ``run release dataset is_new``.
 
-    The same recipe, release and code find the finished run at once. Raises :class:`DataRefused` for a release that is
-    not published, does not verify or failed a gate.
+    The same recipe, release and code find the finished run at once, and go on with one that was killed. Raises
+    :class:`DataRefused` for a release that is not published, does not verify or failed a gate.
     """
-    insist_on_packages()
     began = time.time()
-    wanted = load(recipe)
+    wanted = load(recipe, overrides)
+    insist_on_packages(wanted.kind)
     source = find_release(lake, wanted.dataset, release)
     about = runs.identity(wanted, source)
     name, found = runs.choose_name(lake, about, run)
     if found is None:
         insist_on_whole(lake, source)
-        files = _fit(wanted, source)
-        clock = {"began": round(began, 3), "seconds": round(time.time() - began, 1)}
-        runs.publish(lake, name, files, about, clock)
+        if wanted.kind == "network":
+            _publish_network(wanted, source, lake, name, about, began)
+        else:
+            runs.publish(lake, name, _fit(wanted, source), about, _clock(began))
     return outcome(name, source, wanted, is_new=found is None)
 
 
-def finished(recipe: str, lake: str, release: str | None = None, run: str | None = None) -> dict[str, Any] | None:
+def finished(
+    recipe: str,
+    lake: str,
+    release: str | None = None,
+    run: str | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any] | None:
     """What :func:`train` would return if it had nothing to do; None where it has."""
-    wanted = load(recipe)
+    wanted = load(recipe, overrides)
     source = find_release(lake, wanted.dataset, release)
     name, found = runs.choose_name(lake, runs.identity(wanted, source), run)
     return outcome(name, source, wanted, is_new=False) if found else None
+
+
+def forget_unfinished(recipe: str, lake: str, release: str | None = None, overrides: Sequence[str] = ()) -> None:
+    """Remove the checkpoints of a training that has not come to its end, so that it begins anew."""
+    from tasks.learning import network_training
+
+    wanted = load(recipe, overrides)
+    if wanted.kind == "network":
+        source = find_release(lake, wanted.dataset, release)
+        network_training.forget(_job(wanted, source, lake, runs.identity(wanted, source)))
 
 
 def outcome(name: str, source: Release, recipe: Recipe, *, is_new: bool) -> dict[str, Any]:
@@ -59,10 +91,41 @@ def outcome(name: str, source: Release, recipe: Recipe, *, is_new: bool) -> dict
     }
 
 
-def insist_on_packages() -> None:
-    """Raise :class:`ScanmillError` where the packages of the extra ``learn`` are not installed."""
-    if importlib.util.find_spec("sklearn") is None:
-        raise ScanmillError("training and evaluation need scikit-learn: pip install 'scanmill[learn]'")
+def insist_on_packages(kind: str) -> None:
+    """Raise :class:`ScanmillError` where packages of the extra ``learn`` are missing."""
+    missing = [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
+    if missing:
+        named = ", ".join({"sklearn": "scikit-learn"}.get(name, name) for name in missing)
+        raise ScanmillError(f"training and evaluation need {named}: pip install 'scanmill[learn]'")
+
+
+def _clock(began: float) -> dict[str, float]:
+    return {"began": round(began, 3), "seconds": round(time.time() - began, 1)}
+
+
+def _publish_network(
+    recipe: Recipe, source: Release, lake: str, name: str, about: dict[str, Any], began: float
+) -> None:
+    """Fit, or go on fitting; what was unfinished is forgotten once the run is there."""
+    from tasks.learning import network_training
+
+    job = _job(recipe, source, lake, about)
+    files = {**network_training.fit(job), "metrics.json": readable_json(_unscored(recipe))}
+    runs.publish(lake, name, files, about, _clock(began))
+    network_training.forget(job)
+
+
+def _job(recipe: Recipe, source: Release, lake: str, about: Mapping[str, Any]) -> Job:
+    from tasks.learning.network_training import Job
+
+    return Job(recipe, lake, source, runs.home(lake) / f"{UNFINISHED}{digest(dict(about))[:16]}")
+
+
+def _unscored(recipe: Recipe) -> dict[str, Any]:
+    """What metrics.json says until the run is evaluated."""
+    from tasks.learning import scores
+
+    return {**scores.describe(recipe, {}, []), "evaluation": None, "splits": {}}
 
 
 def table_of(samples: pd.DataFrame, release: Release, splits: Sequence[str], recipe: Recipe) -> Table:
@@ -75,16 +138,18 @@ def table_of(samples: pd.DataFrame, release: Release, splits: Sequence[str], rec
 
 
 def _fit(recipe: Recipe, source: Release) -> dict[str, bytes]:
-    """Files of a run, by path; images of the test split are not even opened."""
+    """Files of a baseline's run, by path; images of the test split are not even opened."""
     from tasks.learning import baseline, scores
 
     splits = [name for name in (recipe.splits.train, recipe.splits.validation) if name]
-    samples = reading.samples_of(source, splits)
+    every = dealt(source, recipe)
+    is_seen = every["split"].isin(splits).to_numpy()
+    samples = every[is_seen].reset_index(drop=True)
     is_train = (samples["split"] == recipe.splits.train).to_numpy()
     if not is_train.any():
         raise DataRefused(f"{recipe.dataset}@{source.name} has no sample in split {recipe.splits.train}")
     features = table_of(samples, source, splits, recipe)
-    true = truths.of(samples, recipe)
+    true = {name: values[is_seen] for name, values in truths.of(every, recipe).items()}
     questions = recipe.questions()
     model = baseline.fit(
         features[is_train],
@@ -95,11 +160,12 @@ def _fit(recipe: Recipe, source: Release) -> dict[str, bytes]:
     )
     insist_on_heads(model)
     answers = baseline.predict(model, features, questions)
-    scored = scores.of_splits(recipe, model, samples, true, answers, resamples=0)
+    scored = scores.of_splits(recipe, model.not_fitted, samples, true, answers, resamples=0)
+    said = scores.describe(recipe, model.not_fitted, model.not_converged)
     return {
         "recipe.yaml": recipe.as_yaml(),
         "model.json": readable_json(model.as_json()),
-        "metrics.json": readable_json({**scores.describe(recipe, model), "evaluation": None, "splits": scored}),
+        "metrics.json": readable_json({**said, "evaluation": None, "splits": scored}),
     }
 
 

@@ -14,8 +14,12 @@ Values = npt.NDArray[np.float64]
 
 
 def of(samples: pd.DataFrame, recipe: Recipe) -> dict[str, Values]:
-    """Question to one number per sample: 1 or 0, the number of the class, or the target; NaN where it is not known."""
-    return {question.name: _of(samples, question, recipe) for question in recipe.questions()}
+    """Question to one number per sample: 1 or 0, the number of the class, or the target; NaN where it is not known.
+
+    Give all samples of the recipe's splits at once: a recipe may want its labels dealt anew among groups.
+    """
+    found = {question.name: _of(samples, question, recipe) for question in recipe.questions()}
+    return shuffled(found, samples["group_id"], recipe.seed) if recipe.shuffle_labels else found
 
 
 def _of(samples: pd.DataFrame, question: Question, recipe: Recipe) -> Values:

@@ -209,6 +209,82 @@ def forest(rows: Sequence[tuple[str, float, float | None, float | None, int]], a
     return _svg(figure, alt)
 
 
+@matplotlib.rc_context(STYLE)
+def over_epochs(
+    epochs: Sequence[float], lines: Mapping[str, Sequence[float | None]], ylabel: str, best: float | None, alt: str
+) -> str:
+    """One line per name over the epochs of a training, None where it was not measured; dashed is the epoch kept."""
+    figure, axes = _figure(3.5, 2.3)
+    for index, values in enumerate(lines.values()):
+        known = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        axes.plot(epochs, known, color=series(index), linewidth=1.6, marker="o", markersize=2.6)
+    if best is not None:
+        axes.axvline(best, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.margins(x=0.03, y=0.08)
+    axes.grid(axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return _svg(figure, alt)
+
+
+@matplotlib.rc_context(STYLE)
+def intervals(
+    rows: Sequence[tuple[str, float | None, float | None, float | None, int]],
+    xlabel: str,
+    reference: float,
+    alt: str,
+    *,
+    least: float = 0.0,
+    without: str = "",
+) -> str:
+    """One line per (name, value, low, high, number of its colour): a dot with its interval, about a reference.
+
+    The axis shows ``least`` to either side of the reference at least; ``without`` stands where a value is None.
+    """
+    figure, axes = _figure(7.6, 0.5 + 0.24 * len(rows))
+    axes.axvline(reference, color=MUTED, linewidth=0.75)
+    for place, (_, value, low, high, index) in enumerate(rows):
+        if value is None:
+            axes.text(reference, place, f" {without}", color=MUTED, va="center", size=7)
+            continue
+        ends = [value if low is None else low, value if high is None else high]
+        axes.plot(ends, [place, place], color=series(index), linewidth=2.2, solid_capstyle="butt")
+        axes.plot([value], [place], color=series(index), marker="o", markersize=5.5, linestyle="none")
+    drawn = [end for _, *ends, _ in rows for end in ends if end is not None]
+    low, high = min([reference - least, *drawn]), max([reference + least, *drawn])
+    room = 0.04 * max(high - low, 1e-9)
+    axes.set_xlim(low - room, high + room)
+    axes.set_yticks(range(len(rows)), [_short(name, 44) for name, *_ in rows])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x")
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.set_xlabel(xlabel)
+    return _svg(figure, alt)
+
+
+@matplotlib.rc_context(STYLE)
+def agreement(pairs: Sequence[Sequence[float]], unit: str, alt: str, *, is_joined: bool = False) -> str:
+    """(true, predicted) as dots about the dashed line of equals; ``is_joined`` draws them as one line of means."""
+    truth, predicted = np.array(pairs, dtype=np.float64).T
+    figure, axes = _figure(NARROW, 3.6)
+    low, high = float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))
+    room = 0.04 * max(high - low, 1e-9)
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    if is_joined:
+        axes.plot(truth, predicted, color=series(0), linewidth=1.6, marker="o", markersize=4.5)
+    else:
+        axes.scatter(truth, predicted, 9, color=series(0), alpha=0.5, linewidths=0)
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    axes.set(xlabel=f"true, {unit}", ylabel=f"predicted, {unit}")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(True)
+    return _svg(figure, alt)
+
+
 def series(index: int) -> str:
     """Colour of the nth split or category; they repeat after six."""
     return SERIES[index % len(SERIES)]

@@ -1,0 +1,227 @@
+"""Batches for a network: from the device's memory, where the images fit into it, or from the shards. In the same order.
+
+Which images make up a batch is a pure function of seed and epoch (:mod:`scanmill`), so that a training goes on where it
+stood, and reading from memory or from shards makes no difference to what is learned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+
+import scanmill
+from tasks.learning.admission import Release
+from tasks.learning.recipe import Recipe, network_options, training_of
+from tasks.schema import DataRefused
+
+Rows = npt.NDArray[np.int64]
+MEMORY_SHARE = 0.5
+"""Of the free memory that images may take."""
+MEASURED = 2000
+"""Images that grey levels are measured on, evenly over the split."""
+
+
+class Feed(Protocol):
+    """What Lightning takes for a data loader that can be resumed: batches of images and sample numbers."""
+
+    kind: Literal["memory", "stream"]
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rest of the current epoch."""
+
+    def grey_levels(self) -> tuple[float, float]:
+        """Mean and standard deviation of the images' pixels, as shares of white."""
+
+
+def feed_of(
+    release: Release,
+    samples: pd.DataFrame,
+    rows: Rows,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    is_training: bool = True,
+) -> Feed:
+    """Batches of these rows of ``samples``; shuffled, and dealt to the processes of a distributed one, for training.
+
+    Raises :class:`DataRefused` for an image that is not what the release says.
+    """
+    options, size = training_of(recipe), network_options(recipe).size
+    opened = open_for_learning(release)
+    numbers = numbers_in(opened, samples)
+    has_room = len(rows) * size * size < MEMORY_SHARE * _free_bytes(device)
+    kind = {"auto": "memory" if has_room else "stream"}.get(options.reading, options.reading)
+    how = _Order(
+        batch_size=options.batch_size if is_training else max(options.batch_size, 64),
+        seed=recipe.seed,
+        shuffle=is_training,
+        ranks=int(os.environ.get("WORLD_SIZE", "1")) if is_training else 1,
+        rank=int(os.environ.get("RANK", "0")) if is_training else 0,
+    )
+    made = _FromMemory if kind == "memory" else _FromShards
+    return made(opened, numbers, rows, size, device, how)
+
+
+def open_for_learning(release: Release) -> scanmill.Release:
+    """The same release for the loader. Raises :class:`DataRefused` where it does not verify."""
+    try:
+        return scanmill.open_release(str(release.folder), manifest_sha256=release.manifest_sha256)
+    except scanmill.ReleaseRefused as error:
+        raise DataRefused(str(error)) from error
+
+
+def numbers_in(opened: scanmill.Release, samples: pd.DataFrame) -> Rows:
+    """For every row of ``samples`` its row in the release."""
+    found: Rows = pd.Index(opened.samples["sample_id"]).get_indexer(samples["sample_id"]).astype(np.int64)
+    return found
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+class _Order:
+    """How batches are made, whichever way they come."""
+
+    def __init__(self, *, batch_size: int, seed: int, shuffle: bool, rank: int, ranks: int) -> None:
+        self.batch_size, self.seed, self.shuffle, self.rank, self.ranks = batch_size, seed, shuffle, rank, ranks
+
+    def drops_last(self, count: int) -> bool:
+        """A last small batch would weigh its images more, and batch norm fails on one alone."""
+        return self.shuffle and count >= self.batch_size * self.ranks
+
+
+class _Resumable:
+    """Counts epochs and batches, for Lightning's checkpoints."""
+
+    def __init__(self, release: scanmill.Release, numbers: Rows, rows: Rows, how: _Order) -> None:
+        self._how, self._count = how, len(rows)
+        self._rows = numbers[rows]
+        self._back = np.full(len(release.samples), -1, dtype=np.int64)
+        self._back[self._rows] = rows
+        self._epoch = self._done = 0
+
+    def __len__(self) -> int:
+        each = self._how.batch_size * self._how.ranks
+        return self._count // each if self._how.drops_last(self._count) else -(-self._count // each)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next iteration is of; one that is half done stays so."""
+        if epoch != self._epoch:
+            self._epoch, self._done = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where this process stands: a number of batches of an epoch."""
+        return {"epoch": self._epoch, "done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The inverse."""
+        self._epoch, self._done = state["epoch"], state["done"]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._done >= len(self):
+            self._done = 0
+        for images, rows in self._batches(self._epoch, self._done):
+            self._done += 1
+            yield images, rows
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        raise NotImplementedError
+
+    def _spread_evenly(self) -> Rows:
+        return self._rows[:: max(1, self._count // MEASURED)][:MEASURED]
+
+
+class _FromMemory(_Resumable):
+    kind: Literal["memory", "stream"] = "memory"
+
+    def __init__(
+        self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
+    ) -> None:
+        super().__init__(release, numbers, rows, how)
+        try:
+            self._images = scanmill.Resident(release, rows=self._rows, size=size, bits=8, device=device)
+        except scanmill.ReleaseRefused as error:
+            raise DataRefused(str(error)) from error
+        self._numbers = torch.from_numpy(self._back).to(device)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        how = self._how
+        for images, rows in self._images.batches(
+            how.batch_size,
+            seed=how.seed,
+            epoch=epoch,
+            shuffle=how.shuffle,
+            drop_last=how.drops_last(self._count),
+            rank=how.rank,
+            ranks=how.ranks,
+            start=start * how.batch_size * how.ranks,
+        ):
+            yield images, self._numbers[rows]
+
+    def grey_levels(self) -> tuple[float, float]:
+        """See :class:`Feed`."""
+        every = max(1, self._count // MEASURED)
+        own = self._images.images[::every][:MEASURED].double()
+        return float(own.mean()) / 255, float(own.std()) / 255
+
+
+class _FromShards(_Resumable):
+    kind: Literal["memory", "stream"] = "stream"
+
+    def __init__(
+        self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
+    ) -> None:
+        super().__init__(release, numbers, rows, how)
+        self._release, self._size, self._device = release, size, device
+
+    def _loader(self, rows: Rows, *, shuffle: bool) -> Any:
+        how = self._how
+        return scanmill.Loader(
+            self._release,
+            rows=rows,
+            batch_size=how.batch_size,
+            size=self._size,
+            bits=8,
+            shuffle=shuffle,
+            seed=how.seed,
+            rank=how.rank,
+            ranks=how.ranks,
+            drop_last=shuffle and how.drops_last(len(rows)),
+            threads=max(2, (os.cpu_count() or 2) - 1),
+        )
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = self._loader(self._rows, shuffle=self._how.shuffle)
+        consumed = start * self._how.batch_size * self._how.ranks
+        loader.load_state_dict({**loader.state_dict(), "epoch": epoch, "samples": consumed})
+        try:
+            for batch in loader:
+                images = torch.from_numpy(batch.images)
+                if self._device.type == "cuda":
+                    images = images.pin_memory().to(self._device, non_blocking=True)
+                yield images, torch.from_numpy(self._back[batch.rows]).to(self._device)
+        except scanmill.ReleaseRefused as error:
+            raise DataRefused(str(error)) from error
+
+    def grey_levels(self) -> tuple[float, float]:
+        """See :class:`Feed`."""
+        total = squares = count = 0.0
+        for batch in self._loader(self._spread_evenly(), shuffle=False):
+            own = batch.images.astype(np.float64) / 255
+            total, squares, count = total + own.sum(), squares + (own**2).sum(), count + own.size
+        mean = total / count
+        return mean, max(squares / count - mean**2, 0.0) ** 0.5

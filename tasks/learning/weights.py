@@ -1,0 +1,109 @@
+"""Initial weights: tensors of a local file, held to its SHA-256, under the names that our networks have."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.learning.networks import RADIMAGENET, Network
+from tasks.learning.recipe import Weights
+from tasks.schema import UnusableInput
+
+HEADS = re.compile(r"^(?:classifier|fc|_fc|class_layers\.out)\.")
+"""Last layers of published classifiers; their classes are not ours."""
+DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm1|norm2|conv1|conv2)\.")
+OLD_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.(1|2)\.")
+"""As the published densenet121-a639ec97.pth spells them."""
+RADIMAGENET_PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""Numbers of RadImageNet's ResNet50.pt to the names of ResNet (read in acl_pytorch_train.ipynb)."""
+
+
+def load_into(network: Network, weights: Weights) -> dict[str, Any]:
+    """Put initial weights into the backbone; returns ``file sha256 layout tensors``, for the record.
+
+    Raises :class:`UnusableInput` for a file that is missing, is another one, or has tensors of another network.
+    """
+    path = Path(os.path.expandvars(weights.path)).expanduser()
+    tensors = _read(path, weights)
+    named = LAYOUTS[weights.layout](tensors)
+    kept = {name: tensor for name, tensor in named.items() if not HEADS.match(name)}
+    own = network.backbone.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing, unknown = sorted(set(own) - set(kept) - counters), sorted(set(kept) - set(own))
+    other = [name for name in own if name in kept and own[name].shape != kept[name].shape]
+    if missing or unknown or other:
+        said = "; ".join(
+            f"{what}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+            for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
+            if names
+        )
+        raise UnusableInput(f"{path} does not fit the network as layout {weights.layout} ({said})")
+    network.backbone.load_state_dict({**own, **kept})
+    if weights.layout == "radimagenet":
+        for buffer, values in ((network.grey_mean, RADIMAGENET[0]), (network.grey_sd, RADIMAGENET[1])):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+    return {"file": path.name, "sha256": weights.sha256, "layout": weights.layout, "tensors": len(kept)}
+
+
+def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnusableInput(
+            f"initial weights {path} cannot be read ({error.strerror}): put the file there, or train from scratch with "
+            f"--set network.weights=null"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != weights.sha256:
+        raise UnusableInput(f"initial weights {path} have sha256 {found}, and not {weights.sha256} as the recipe says")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load
+
+        return dict(load(content))
+    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    inner = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
+        raise UnusableInput(f"initial weights {path} hold no plain mapping of names to tensors")
+    return dict(inner)
+
+
+def _torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if any(name.startswith("features.0.0.") for name in tensors):
+        raise UnusableInput(
+            "these are torchvision's EfficientNet weights: same tensors, but other padding and batch-norm eps, so they "
+            "would load and be wrong; use efficientnet-b0-355c32eb.pth of EfficientNet-PyTorch"
+        )
+    renamed = {OLD_DENSE_LAYER.sub(r"\1.\2\3.", name): tensor for name, tensor in tensors.items()}
+    return {DENSE_LAYER.sub(r"\1.layers.\2.", name): tensor for name, tensor in renamed.items()}
+
+
+def _radimagenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if any(name.endswith("conv1.bias") for name in tensors):
+        raise UnusableInput(
+            "these are RadImageNet's Keras weights, or made of them (they have a conv1.bias): another ResNet, with "
+            "other strides; use ResNet50.pt, the PyTorch file"
+        )
+    found = {}
+    for name, tensor in tensors.items():
+        _, number, rest = name.split(".", 2)
+        found[f"{RADIMAGENET_PARTS.get(number, number)}.{rest}"] = tensor
+    return found
+
+
+def _scanmill(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("backbone."): tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+
+
+LAYOUTS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "torchvision": _torchvision,
+    "efficientnet-pytorch": dict,
+    "radimagenet": _radimagenet,
+    "scanmill": _scanmill,
+}
