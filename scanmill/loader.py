@@ -57,7 +57,8 @@ class Loader:
     ``rank`` and ``ranks``: this process and how many there are; by default RANK and WORLD_SIZE of the environment, else
     0 and 1. Every sample comes to exactly one rank. The last round is shared out evenly over the ranks (those that get
     nothing of it have one batch less), or left out with ``drop_last``.
-    ``verify``: hold every image against the SHA-256 of the sample table whenever it is read.
+    ``verify``: hold every image against the SHA-256 of the sample table whenever it is read; ``"once"``: when this
+    loader first reads it (a decoder still checks PNG's own CRC every time); False: never.
     ``columns``: columns of the sample table that come along.
     ``store``: ``"webdataset"`` or ``"parquet"``; None: tars where there are any.
     ``prefetch``: batches decoded ahead of the consumer; by default two for each thread or process.
@@ -83,7 +84,7 @@ class Loader:
         rank: int | None = None,
         ranks: int | None = None,
         drop_last: bool = False,
-        verify: bool = True,
+        verify: bool | Literal["once"] = True,
         columns: Sequence[str] = (),
         store: str | None = None,
         prefetch: int | None = None,
@@ -100,7 +101,9 @@ class Loader:
         self._processes = _processes(processes)
         self._threads = _at_least("threads", threads, 1)
         self._rank, self._ranks = _ranks(rank, ranks)
-        self._drop_last, self._verify = drop_last, verify
+        self._drop_last = drop_last
+        self._verify = _verify(verify)
+        self._check = np.full(len(release.samples), verify is not False)
         self._columns = {name: _values(release, name) for name in columns}
         ahead = 2 * (self._processes or self._threads)
         self._prefetch = ahead if prefetch is None else _at_least("prefetch", prefetch, 1)
@@ -193,7 +196,7 @@ class Loader:
         spans = list(order.spans(count, begin, size, self._rank, self._ranks, drop_last=self._drop_last))
         own = np.concatenate([rows[first:end] for first, end in spans]) if spans else rows[:0]
         ahead = 2 * (self._window or SPREAD)
-        images = Images(self.release, self._store, self._index, own, ahead, verify=self._verify)
+        images = Images(self.release, self._store, self._index, own, ahead, self._check)
         files = Files()
         lanes = self._lanes()
         pool = ThreadPoolExecutor(lanes.qsize() or self._threads, thread_name_prefix="scanmill")
@@ -234,6 +237,8 @@ class Loader:
             fill(pixels, pieces, form, files)
         del pieces
         images.done(rows)
+        if self._verify == "once":
+            self._check[rows] = False
         columns = {name: values[rows] for name, values in self._columns.items()}
         return Batch(pixels, rows, [self._index.sample[row] for row in rows.tolist()], columns)
 
@@ -328,6 +333,13 @@ def _ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
     if not 0 <= rank < ranks:
         raise ValueError(f"rank {rank} of {ranks}: ranks count from 0")
     return rank, ranks
+
+
+def _verify(verify: Any) -> bool | str:
+    if verify is not True and verify is not False and verify != "once":
+        raise ValueError(f"verify={verify!r}: known are True, False and 'once'")
+    known: bool | str = verify
+    return known
 
 
 def _at_least(name: str, value: Any, least: int) -> int:

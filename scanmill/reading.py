@@ -28,7 +28,7 @@ def images_in_order(
     """
     rows = np.asarray(rows, np.int64)
     store = store or release.stores[0]
-    images = Images(release, store, index_of(release, store), rows, SHARDS, verify=verify)
+    images = Images(release, store, index_of(release, store), rows, SHARDS, np.full(len(release.samples), verify))
     files = Files()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="scanmill")
 

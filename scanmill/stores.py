@@ -74,13 +74,16 @@ def has_ranges(release: Release, store: str) -> bool:
 class Images:
     """Encoded images of some rows, wanted about in this order; one reading, from the first to the last.
 
+    ``check`` says of every row of the release whether its hash is checked; it may change meanwhile.
     ``ahead`` is the number of shards that may be in memory at once, unless the order itself wants more.
     """
 
-    def __init__(self, release: Release, store: str, index: Index, order: Rows, ahead: int, *, verify: bool) -> None:
+    def __init__(
+        self, release: Release, store: str, index: Index, order: Rows, ahead: int, check: npt.NDArray[np.bool_]
+    ) -> None:
         """Starts to fetch, where whole shards are."""
         self._index = index
-        self._verify = verify
+        self._check = check
         self._folder = release.place
         self._files = [str(release.place / path) for path in index.paths]
         self._whole = None if has_ranges(release, store) else _Shards(release, store, index, order, ahead)
@@ -91,7 +94,7 @@ class Images:
 
     def _piece(self, row: int, shard: int) -> Piece:
         index = self._index
-        sha256 = index.sha256[row] if self._verify else ""
+        sha256 = index.sha256[row] if self._check[row] else ""
         file = self._files[shard]
         if self._whole is None:
             return Piece(index.sample[row], file, sha256, file, index.offset[row], index.length[row], b"")

@@ -135,6 +135,7 @@ def test_splits_and_rows_are_chosen(release: scanmill.Release) -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"bits": 12}, "known are 8 and 16"),
         ({"window": 0}, "window=0"),
+        ({"verify": "sometimes"}, "True, False and 'once'"),
         ({"store": "zarr"}, "no store 'zarr'; it has webdataset, parquet"),
         ({"columns": ["label.odd"]}, "no column 'label.odd'; it has label.even"),
         ({"rank": 2, "ranks": 2}, "count from 0"),
@@ -435,6 +436,18 @@ def test_without_verification_a_flipped_bit_passes_where_the_decoder_does_not_mi
     with pytest.raises(scanmill.ReleaseRefused, match="sample train-0000 is damaged"):
         rows_of(scanmill.Loader(release))
     assert rows_of(scanmill.Loader(release, verify=False)) == list(range(20))
+
+
+def test_verified_once_is_verified_in_the_first_epoch_only(own: Path) -> None:
+    release = scanmill.open_release(own)
+    first = release.samples.iloc[0]
+    loaders = {verify: scanmill.Loader(release, verify=verify) for verify in ("once", True)}
+    assert all(rows_of(loader) == list(range(20)) for loader in loaders.values())
+    spoil(own / release.shard_path("webdataset", first["shard"]), int(first["tar_offset"] + first["image_bytes"] - 1))
+    assert rows_of(loaders["once"]) == list(range(20))
+    for loader in (loaders[True], scanmill.Loader(release, verify="once")):
+        with pytest.raises(scanmill.ReleaseRefused, match="sample train-0000 is damaged"):
+            rows_of(loader)
 
 
 # Threads, processes, torch, strangers

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
+from tasks.learning import comparison_page
+from tests import made_up_run
 from tests.browser import Browser, Scheme, needs_browser
 from tests.made_up_report import whole, write
 
@@ -30,6 +32,52 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full")
     write(whole(), folder)
     return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of made-up runs that have something in every part, and of two runs side by side."""
+    lake = tmp_path_factory.mktemp("runs")
+    made = {
+        "findings": (made_up_run.NIH, made_up_run.nih_metrics()),
+        "classes": (made_up_run.MAMMOGRAPHY, made_up_run.mammography_metrics("certain")),
+        "targets": (made_up_run.CHEXCHONET, made_up_run.chexchonet_metrics()),
+    }
+    pages = {}
+    for name, (recipe, metrics) in made.items():
+        run = made_up_run.run_of(recipe, lake, name)
+        made_up_run.write(run, metrics)
+        pages[name] = Path(str(run.report))
+    comparison_page.write(lake / "comparison.html", made_up_run.comparison())
+    return {**pages, "comparison": lake / "comparison.html"}
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [
+        ("findings", 1400, "light"),
+        ("findings", 390, "dark"),
+        ("classes", 1400, "light"),
+        ("classes", 390, "dark"),
+        ("targets", 390, "light"),
+        ("comparison", 1400, "dark"),
+        ("comparison", 390, "light"),
+    ],
+)
+def test_the_page_of_a_run_asks_for_nothing_fits_the_window_and_axe_finds_no_fault(
+    runs: dict[str, Path], browser: Browser, name: str, width: int, scheme: Scheme
+) -> None:
+    seen = browser.visit(runs[name], width, scheme, is_audited=True)
+    assert (seen.requests, seen.complaints, seen.overhang, seen.faults) == ((runs[name].as_uri(),), (), 0, ())
+
+
+def test_every_entry_of_a_runs_contents_leads_somewhere(runs: dict[str, Path], browser: Browser) -> None:
+    lost = "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
+    count = "document.querySelectorAll('nav a').length"
+    for page in runs.values():
+        found = browser.ask(page, lambda page: (page.evaluate(lost), page.evaluate(count)))
+        assert found[0] == []
+        assert found[1] >= 5
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])

@@ -32,8 +32,9 @@ def augment(images: Tensor, options: Augmentation) -> Tensor:
 def _moved(images: Tensor, options: Augmentation) -> Tensor:
     count = len(images)
     if options.quarter_turns:
-        turns = torch.randint(4, (count,)).tolist()
-        images = torch.stack([torch.rot90(image, turn, (1, 2)) for image, turn in zip(images, turns, strict=True)])
+        turns = torch.randint(4, (count,), device=images.device)
+        every_way = torch.stack([torch.rot90(images, turn, (2, 3)) for turn in range(4)])
+        images = every_way[turns, torch.arange(count, device=images.device)]
     if options.flip_horizontal:
         images = torch.where(_coin(count, images), images.flip(3), images)
     if options.flip_vertical:

@@ -196,9 +196,6 @@ def score(run: str, lake: str, resamples: int = RESAMPLES) -> None:
         subgroup_columns={"site": f"meta.{dataset.site}"} if dataset.site else None,
         is_one_per_group_shown=recipe.evaluation.is_one_per_group_shown,
     )
-    if dataset.is_restricted:  # pairs of truth and answer are single patients
-        for own in found.values():
-            own["targets"] = {name: {**target, "scatter": []} for name, target in own["targets"].items()}
     shuffled = view.left("shuffled")["scores"]
     grey = view.left("intensity")["scores"] if recipe.kind == "network" else None
     splits = {}
@@ -215,9 +212,19 @@ def report(run: str, lake: str, resamples: int = RESAMPLES) -> dict[str, Any]:
     view = _View(run, lake)
     metrics = {**view.left("scores")["metrics"], "evaluation": _version(view.run, resamples)}
     run_report.write(view.run, metrics)
-    write_bytes(view.run.folder / "metrics.json", readable_json(metrics))
+    kept = _without_pairs(metrics) if find(view.recipe.dataset).is_restricted else metrics
+    write_bytes(view.run.folder / "metrics.json", readable_json(kept))
     remove_tree(view.run.folder / NODES)
     return _outcome(view.run, metrics, is_new=True)
+
+
+def _without_pairs(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without pairs of truth and answer: each is one patient's. The page draws means of them."""
+    splits = {
+        name: {**own, "targets": {target: {**found, "scatter": []} for target, found in own["targets"].items()}}
+        for name, own in metrics["splits"].items()
+    }
+    return {**metrics, "splits": splits}
 
 
 def control_rows(samples: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -405,10 +412,11 @@ def _outcome(run: Run, metrics: Mapping[str, Any], *, is_new: bool) -> dict[str,
 
 def _version(run: Run, resamples: int) -> dict[str, Any]:
     """What an evaluation depends on; the run's own digest stands for model and data."""
-    sources = ("tasks/learning/**/*.py", "tasks/learning/*.jinja", "tasks/learning/*.css", "tasks/quality/*.css")
+    sources = ("tasks/learning/**/*.py", "tasks/learning/*.jinja", "tasks/learning/*.css")
+    look = ("tasks/quality/plots.py", "tasks/quality/figures.py", "tasks/quality/*.css", "tasks/quality/*.jinja")
     return {
         "run_digest": run.about["digest"],
-        "source": source_digest("scanmill/*.py", *sources),
+        "source": source_digest("scanmill/*.py", *sources, *look),
         "resamples": resamples,
         "controls": CONTROLS,
         **library_versions(SCORED_BY),

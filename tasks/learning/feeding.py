@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import scanmill
+from scanmill import order
 from tasks.learning.admission import Release
 from tasks.learning.recipe import Recipe, network_options, training_of
 from tasks.schema import DataRefused
@@ -107,7 +108,10 @@ class _Order:
 class _Resumable:
     """Counts epochs and batches, for Lightning's checkpoints."""
 
-    def __init__(self, release: scanmill.Release, numbers: Rows, rows: Rows, how: _Order) -> None:
+    def __init__(
+        self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
+    ) -> None:
+        self._release, self._size, self._device = release, size, device
         self._how, self._count = how, len(rows)
         self._rows = numbers[rows]
         self._back = np.full(len(release.samples), -1, dtype=np.int64)
@@ -141,6 +145,31 @@ class _Resumable:
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         raise NotImplementedError
 
+    def grey_levels(self) -> tuple[float, float]:
+        """See :class:`Feed`; of whole counts, so that it is the same however images are read."""
+        counts, shares = self._histogram().astype(np.float64), np.arange(256) / 255
+        mean = float(counts @ shares / counts.sum())
+        return mean, float(counts @ (shares - mean) ** 2 / counts.sum()) ** 0.5
+
+    def _histogram(self) -> Rows:
+        raise NotImplementedError
+
+    def _loader(self, rows: Rows, *, shuffle: bool, is_alone: bool = False) -> Any:
+        how = self._how
+        return scanmill.Loader(
+            self._release,
+            rows=rows,
+            batch_size=how.batch_size,
+            size=self._size,
+            bits=8,
+            shuffle=shuffle,
+            seed=how.seed,
+            rank=0 if is_alone else how.rank,
+            ranks=1 if is_alone else how.ranks,
+            drop_last=shuffle and how.drops_last(len(rows)),
+            threads=max(2, (os.cpu_count() or 2) - 1),
+        )
+
     def _spread_evenly(self) -> Rows:
         return self._rows[:: max(1, self._count // MEASURED)][:MEASURED]
 
@@ -151,58 +180,33 @@ class _FromMemory(_Resumable):
     def __init__(
         self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
     ) -> None:
-        super().__init__(release, numbers, rows, how)
+        super().__init__(release, numbers, rows, size, device, how)
         try:
-            self._images = scanmill.Resident(release, rows=self._rows, size=size, bits=8, device=device)
+            self._images = scanmill.Resident(release, rows=self._rows, size=size, bits=8, device=device).images
         except scanmill.ReleaseRefused as error:
             raise DataRefused(str(error)) from error
-        self._numbers = torch.from_numpy(self._back).to(device)
+        self._numbers = torch.from_numpy(rows).to(device)
+        self._place = np.full(len(release.samples), -1, dtype=np.int64)
+        self._place[self._rows] = np.arange(len(rows))
+        self._as_read = self._loader(self._rows, shuffle=how.shuffle)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         how = self._how
-        for images, rows in self._images.batches(
-            how.batch_size,
-            seed=how.seed,
-            epoch=epoch,
-            shuffle=how.shuffle,
-            drop_last=how.drops_last(self._count),
-            rank=how.rank,
-            ranks=how.ranks,
-            start=start * how.batch_size * how.ranks,
-        ):
-            yield images, self._numbers[rows]
+        dealt = torch.from_numpy(self._place[self._as_read.order(epoch)]).to(self._device)  # once, not in every batch
+        begin, is_dropped = start * how.batch_size * how.ranks, how.drops_last(self._count)
+        spans = order.spans(self._count, begin, how.batch_size, how.rank, how.ranks, drop_last=is_dropped)
+        for first, end in spans:
+            chosen = dealt[first:end]
+            yield self._images[chosen], self._numbers[chosen]
 
-    def grey_levels(self) -> tuple[float, float]:
-        """See :class:`Feed`."""
+    def _histogram(self) -> Rows:
         every = max(1, self._count // MEASURED)
-        own = self._images.images[::every][:MEASURED].double()
-        return float(own.mean()) / 255, float(own.std()) / 255
+        counts: Rows = torch.bincount(self._images[::every][:MEASURED].flatten(), minlength=256).cpu().numpy()
+        return counts
 
 
 class _FromShards(_Resumable):
     kind: Literal["memory", "stream"] = "stream"
-
-    def __init__(
-        self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
-    ) -> None:
-        super().__init__(release, numbers, rows, how)
-        self._release, self._size, self._device = release, size, device
-
-    def _loader(self, rows: Rows, *, shuffle: bool) -> Any:
-        how = self._how
-        return scanmill.Loader(
-            self._release,
-            rows=rows,
-            batch_size=how.batch_size,
-            size=self._size,
-            bits=8,
-            shuffle=shuffle,
-            seed=how.seed,
-            rank=how.rank,
-            ranks=how.ranks,
-            drop_last=shuffle and how.drops_last(len(rows)),
-            threads=max(2, (os.cpu_count() or 2) - 1),
-        )
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         loader = self._loader(self._rows, shuffle=self._how.shuffle)
@@ -217,11 +221,8 @@ class _FromShards(_Resumable):
         except scanmill.ReleaseRefused as error:
             raise DataRefused(str(error)) from error
 
-    def grey_levels(self) -> tuple[float, float]:
-        """See :class:`Feed`."""
-        total = squares = count = 0.0
-        for batch in self._loader(self._spread_evenly(), shuffle=False):
-            own = batch.images.astype(np.float64) / 255
-            total, squares, count = total + own.sum(), squares + (own**2).sum(), count + own.size
-        mean = total / count
-        return mean, max(squares / count - mean**2, 0.0) ** 0.5
+    def _histogram(self) -> Rows:
+        counts = np.zeros(256, dtype=np.int64)
+        for batch in self._loader(self._spread_evenly(), shuffle=False, is_alone=True):
+            counts += np.bincount(batch.images.ravel(), minlength=256)
+        return counts

@@ -115,12 +115,12 @@ class Learner(lightning.LightningModule):
         if self.options.channels_last:
             shares = shares.to(memory_format=torch.channels_last)
         loss: Tensor = self.loss(self._forward(shares, self._clinical(rows)), self.known[rows])
+        self.images_seen += len(rows) * self.trainer.world_size  # here, so that the checkpoint of this step knows
         self.loss_sum += torch.stack([loss.detach().double() * len(rows), loss.new_tensor(len(rows)).double()])
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Tell how far it is."""
-        self.images_seen += len(batch[1]) * self.trainer.world_size
         if self._meter is not None:
             self._meter.add(1)
 

@@ -6,7 +6,6 @@ checkpoint, the best one, and metrics.csv. The same training, started again, goe
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import logging
@@ -15,9 +14,10 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -45,11 +45,14 @@ from tasks.learning.truths import Values
 from tasks.learning.weights import load_into
 from tasks.locks import lock
 from tasks.schema import DataRefused, ScanmillError
-from tasks.storage import Location, is_remote, remove_tree
+from tasks.storage import Location, is_remote, location, remove_tree
 
 PACKAGES = ("torch", "monai", "lightning", "numpy", "opencv-python-headless", "scikit-learn")
 JOB = "job.json"
+REFUSAL = "refusal.json"
 SCRATCH = "SCANMILL_SCRATCH"
+PATHS = ("best_model_path", "kth_best_model_path")
+"""In the state of Lightning's ModelCheckpoint."""
 logger = logging.getLogger("scanmill.training")
 for chatty in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(chatty).setLevel(logging.ERROR)  # tips, and what devices there are not
@@ -74,11 +77,19 @@ def fit(job: Job) -> dict[str, bytes]:
     make_folder(job.folder)
     with lock(job.folder / ".lock", purpose=f"this training of {job.recipe.name}"):
         work = _work_folder(job)
+        _prepare(job, work)
         if training_of(job.recipe).devices > 1 and "LOCAL_RANK" not in os.environ:
             _fit_distributed(job, work)
         else:
             _fit(job, work)
         return {path.name: path.read_bytes() for path in sorted((work / "made").iterdir())}
+
+
+def begin_anew(job: Job) -> None:
+    """Remove what is unfinished. Raises :class:`UnusableInput` where another process is at it."""
+    make_folder(job.folder)
+    with lock(job.folder / ".lock", purpose=f"this training of {job.recipe.name}"):
+        forget(job)
 
 
 def forget(job: Job) -> None:
@@ -116,20 +127,20 @@ def _fit(job: Job, work: Path) -> None:
     if options.channels_last:
         learner.to(memory_format=torch.channels_last)
     validation = _validation_rows(recipe, samples)
-    with _prepared(job, work) as copies:
-        trainer = _trainer(recipe, work, copies)
-        device = trainer.strategy.root_device
-        train_feed = feed_of(job.release, samples, np.flatnonzero(is_train), recipe, device)
-        validation_feed = feed_of(job.release, samples, validation, recipe, device, is_training=False)
-        if record is None:
-            _set_grey_levels(network, train_feed)
-        last = work / "last.ckpt"
-        if last.exists():
-            logger.info("going on from %s", last)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-            trainer.fit(learner, train_feed, validation_feed, ckpt_path=str(last) if last.exists() else None)
+    trainer = _trainer(recipe, work, str(job.folder) if is_remote(job.folder) else None)
+    device = trainer.strategy.root_device
+    train_feed = feed_of(job.release, samples, np.flatnonzero(is_train), recipe, device)
+    validation_feed = feed_of(job.release, samples, validation, recipe, device, is_training=False)
+    if record is None:
+        _set_grey_levels(network, train_feed)
+    last = work / "last.ckpt"
+    if last.exists():
+        logger.info("going on from %s", last)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # _Best minds what it would forget
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+        trainer.fit(learner, train_feed, validation_feed, ckpt_path=str(last) if last.exists() else None)
     if trainer.is_global_zero:
         _write_made(work, job, learner, trainer, record, samples, train_feed)
 
@@ -173,7 +184,10 @@ def clinical_of(samples: pd.DataFrame, inputs: Sequence[str]) -> Tensor | None:
 def _measure(
     network: Network, recipe: Recipe, is_train: Any, true: Mapping[str, Values], clinical: Tensor | None
 ) -> None:
-    """Means and spreads of the training split into the network's buffers."""
+    """Means and spreads of the training split into the network's buffers.
+
+    Raises :class:`DataRefused` for a clinical input that holds nothing.
+    """
     for place, column in enumerate(network.layout):
         if column.kind in ("target", "spread"):
             known = true[column.question][is_train]
@@ -184,7 +198,9 @@ def _measure(
         own = clinical[torch.from_numpy(is_train)].double()
         for place, name in enumerate(network.inputs):
             known_inputs = own[~torch.isnan(own[:, place]), place]
-            if name != "sex" and len(known_inputs):
+            if not len(known_inputs):
+                raise DataRefused(f"{name} is known of no sample of the training split: take it out of network.inputs")
+            if name != "sex":
                 network.clinical_mean[place] = float(known_inputs.mean())
                 network.clinical_sd[place] = max(float(known_inputs.std(unbiased=False)), 1e-6)
 
@@ -196,15 +212,12 @@ def _set_grey_levels(network: Network, feed: Feed) -> None:
     network.grey_sd.fill_(max(spread, 1e-3))
 
 
-@contextlib.contextmanager
-def _prepared(job: Job, work: Path) -> Iterator[str | None]:
-    """The work folder, with what another machine has left of this training; gives where checkpoints are copied to."""
+def _prepare(job: Job, work: Path) -> None:
+    """The work folder, without what is half-written, and with what another machine has left of this training."""
     work.mkdir(parents=True, exist_ok=True)
     sweep(work)
-    copies = str(job.folder) if is_remote(job.folder) else None
-    if copies is not None:
-        bring_checkpoints(copies, work)
-    yield copies
+    if is_remote(job.folder):
+        bring_checkpoints(str(job.folder), work)
 
 
 class _Clock(Callback):
@@ -215,6 +228,34 @@ class _Clock(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         pl_module.seconds = self._before + time.monotonic() - self._began
+
+
+class _Stopping(EarlyStopping):
+    """A training that had stopped, and was killed before its run was published, is not taken up again."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self.stopped_epoch or self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class _Best(ModelCheckpoint):
+    """Knows how good the best one was wherever the work folder lies by now; Lightning forgets it in another folder."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(str(self.dirpath))
+        paths = {name: str(folder / Path(state_dict[name]).name) for name in PATHS if state_dict.get(name)}
+        scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+class _WithinEpochs(ModelCheckpoint):
+    """Checkpoints where Lightning can go on from: not between steps whose gradients are summed, which it forgets, and
+    not after an epoch's last step, where it would leave out the validation."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        done = batch_idx + 1
+        if done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def _trainer(recipe: Recipe, work: Path, copies: str | None) -> Any:
@@ -242,10 +283,10 @@ def _trainer(recipe: Recipe, work: Path, copies: str | None) -> Any:
             plugins=[WholeFiles(copies)],
             callbacks=[
                 _Clock(),
-                EarlyStopping(monitored, mode=mode, patience=options.patience),
-                ModelCheckpoint(**shared, filename="best", monitor=monitored, mode=mode, save_weights_only=True),
+                _Stopping(monitored, mode=mode, patience=options.patience),
+                _Best(**shared, filename="best", monitor=monitored, mode=mode, save_weights_only=True),
                 ModelCheckpoint(**shared, filename="last", save_on_train_epoch_end=True),
-                ModelCheckpoint(**shared, filename="last", train_time_interval=interval),
+                _WithinEpochs(**shared, filename="last", train_time_interval=interval),
             ],
         )
 
@@ -255,8 +296,8 @@ def _precision(wanted: str) -> str:
 
 
 def _fit_distributed(job: Job, work: Path) -> None:
-    """Every device a process of its own, started by torchrun; this one waits."""
-    work.mkdir(parents=True, exist_ok=True)
+    """Every device a process of its own, started by torchrun; this one waits, and when it dies they do."""
+    (work / REFUSAL).unlink(missing_ok=True)
     write_json(
         work / JOB,
         {
@@ -268,21 +309,37 @@ def _fit_distributed(job: Job, work: Path) -> None:
     )
     devices = str(training_of(job.recipe).devices)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
-    done = subprocess.run(
-        [*command, "-m", "tasks.learning.network_training", str(work)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ScanmillError(f"distributed training on {devices} devices failed: {done.stderr.strip()[-1500:]}")
+    command += ["-m", "tasks.learning.network_training", str(work)]
+    # The open end of their standard input is how they know that this process lives.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as running:
+        said = running.stderr.read() if running.stderr else ""
+        status = running.wait()
+    if (work / REFUSAL).exists():
+        refusal = read_json(work / REFUSAL)
+        raise (DataRefused if refusal["is_of_data"] else ScanmillError)(refusal["text"])
+    if status:
+        raise ScanmillError(f"distributed training on {devices} devices failed: {said.strip()[-1500:]}")
 
 
 def main(folder: str) -> None:
     """One process of a distributed training; the job was written there by the process that waits for it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     said = read_json(Path(folder) / JOB)
     recipe = parse(said["recipe"].encode(), name="distributed", where=str(Path(folder) / JOB))
     release = find_release(said["lake"], recipe.dataset, said["release"])
-    from tasks.storage import location
+    try:
+        _fit(Job(recipe, said["lake"], release, location(said["folder"])), Path(folder))
+    except ScanmillError as error:
+        write_json(Path(folder) / REFUSAL, {"text": str(error), "is_of_data": isinstance(error, DataRefused)})
+        raise
 
-    _fit(Job(recipe, said["lake"], release, location(said["folder"])), Path(folder))
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):  # not through sys.stdin, whose lock a daemon thread may not hold at the end
+        pass
+    os._exit(1)
 
 
 def _write_made(

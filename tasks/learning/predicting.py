@@ -50,7 +50,7 @@ def of_folder(run: str, lake: str, folder: Path) -> tuple[bytes, int]:
     from tasks.learning.learner import as_shares
     from tasks.learning.network_run import BATCH, by_question, load_scorer
 
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise UnusableInput(f"{folder} has no PNG or JPEG file")
     scorer = load_scorer(own)
@@ -81,5 +81,5 @@ def _seen(path: Path, size: int) -> npt.NDArray[np.uint8]:
     pixels = decode(path.read_bytes())
     if pixels is None:
         raise DataRefused(f"{path} cannot be decoded")
-    seen: npt.NDArray[np.uint8] = fitted(at_depth(pixels, 8), size)[None]
+    seen: npt.NDArray[np.uint8] = at_depth(fitted(pixels, size), 8)[None]
     return seen

@@ -10,7 +10,7 @@ from tasks.files import read_json, readable_json, write_bytes, write_json
 from tasks.learning.comparison import compare, is_not_worse
 from tasks.learning.headline import leak_of
 from tasks.learning.recipe import Recipe
-from tasks.learning.runs import MARKER, Run, find_run, home
+from tasks.learning.runs import LATEST, MARKER, Run, find_run, home
 from tasks.schema import DataRefused, ScanmillError
 from tasks.storage import Location, read_bytes
 
@@ -52,16 +52,20 @@ def latest(lake: str, recipe: str) -> Run | None:
     place = pointer(lake, recipe)
     if not place.is_file():
         return None
-    said = read_json(place)
-    found = find_run(lake, said["run"])
-    if hashlib.sha256(read_bytes(found.folder / MARKER)).hexdigest() != said["run_json_sha256"]:
+    try:
+        said = read_json(place)
+        name, sha256 = str(said["run"]), said["run_json_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataRefused(f"{place} is damaged ({error}): remove it, and promote a run") from error
+    found = find_run(lake, name)
+    if hashlib.sha256(read_bytes(found.folder / MARKER)).hexdigest() != sha256:
         raise DataRefused(f"{place} names run {found.name}, whose {MARKER} has changed since")
     return found
 
 
 def pointer(lake: str, recipe: str) -> Location:
     """``runs/latest/<recipe>.json``."""
-    return home(lake) / "latest" / f"{recipe}.json"
+    return home(lake) / LATEST / f"{recipe}.json"
 
 
 def promotion_of(run: Run) -> dict[str, Any] | None:
@@ -87,7 +91,7 @@ def _judged(own: Run, present: Run | None, lake: str) -> dict[str, Any]:
     try:
         compared = compare(lake, present.name, own.name)
     except ScanmillError as error:
-        why = f"cannot be compared: {error}"
+        why = f"cannot be compared: {error}; to begin anew, remove {pointer(lake, own.recipe.name)}"
         return {**nothing, "is_promoted": False, "before": present.name, "why": why}
     found = compared["macro"]
     interval = _interval(found)

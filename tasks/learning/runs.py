@@ -23,6 +23,8 @@ MARKER = "run.json"
 """Written last: a run that has it is whole."""
 VOUCHED = ("recipe.yaml", "model.json", "model.safetensors", "metrics.csv", "environment.json")
 """Files that never change again; ``run.json`` holds their SHA-256."""
+LATEST = "latest"
+"""Folder beside the runs: which of them to use (:mod:`tasks.learning.promotion`)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TRAINED_BY: Mapping[str, tuple[str, ...]] = {
     "intensity-baseline": ("numpy", "opencv-python-headless", "scikit-learn"),
@@ -131,8 +133,8 @@ def choose_name(lake: str, about: Mapping[str, Any], wanted: str | None) -> tupl
 
 
 def _there(lake: str, name: str) -> Run | None:
-    if not NAME.fullmatch(name) or len(name) > 120:
-        raise ScanmillError(f"'{name}' is no name of a run: letters, digits, '.', '_' and '-'")
+    if not NAME.fullmatch(name) or len(name) > 120 or name == LATEST:
+        raise ScanmillError(f"'{name}' is no name of a run: letters, digits, '.', '_' and '-', and not {LATEST}")
     return find_run(lake, name) if (home(lake) / name / MARKER).is_file() else None
 
 

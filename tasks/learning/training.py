@@ -71,13 +71,16 @@ def finished(
 
 
 def forget_unfinished(recipe: str, lake: str, release: str | None = None, overrides: Sequence[str] = ()) -> None:
-    """Remove the checkpoints of a training that has not come to its end, so that it begins anew."""
+    """Remove the checkpoints of a training that has not come to its end, so that it begins anew.
+
+    Raises :class:`UnusableInput` where a process is at it.
+    """
     from tasks.learning import network_training
 
     wanted = load(recipe, overrides)
     if wanted.kind == "network":
         source = find_release(lake, wanted.dataset, release)
-        network_training.forget(_job(wanted, source, lake, runs.identity(wanted, source)))
+        network_training.begin_anew(_job(wanted, source, lake, runs.identity(wanted, source)))
 
 
 def outcome(name: str, source: Release, recipe: Recipe, *, is_new: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -23,6 +24,10 @@ OLD_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.(1|2)\.")
 """As the published densenet121-a639ec97.pth spells them."""
 RADIMAGENET_PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """Numbers of RadImageNet's ResNet50.pt to the names of ResNet (read in acl_pytorch_train.ipynb)."""
+RADIMAGENET_NAME = re.compile(r"^backbone\.(\d+)\.")
+B0_BLOCK = re.compile(r"^_blocks\.(\d+)\.(?=_)")
+B0_STAGES = [stage for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1)) for _ in range(blocks)]
+"""Of each block of EfficientNet-B0: EfficientNet-PyTorch counts blocks alone, MONAI stages and blocks."""
 
 
 def load_into(network: Network, weights: Weights) -> dict[str, Any]:
@@ -49,6 +54,9 @@ def load_into(network: Network, weights: Weights) -> dict[str, Any]:
     if weights.layout == "radimagenet":
         for buffer, values in ((network.grey_mean, RADIMAGENET[0]), (network.grey_sd, RADIMAGENET[1])):
             buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+    if weights.layout == "scanmill":  # what that run has measured, or was given itself
+        network.grey_mean.copy_(tensors["grey_mean"])
+        network.grey_sd.copy_(tensors["grey_sd"])
     return {"file": path.name, "sha256": weights.sha256, "layout": weights.layout, "tensors": len(kept)}
 
 
@@ -63,15 +71,25 @@ def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
     found = hashlib.sha256(content).hexdigest()
     if found != weights.sha256:
         raise UnusableInput(f"initial weights {path} have sha256 {found}, and not {weights.sha256} as the recipe says")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load
-
-        return dict(load(content))
-    loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        loaded = _unpacked(path, content)
+    except Exception as error:  # torch, pickle, zipfile and safetensors each have errors of their own
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnusableInput(
+            f"initial weights {path} cannot be read as tensors alone, and nothing else is unpickled: {why}"
+        ) from error
     inner = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
         raise UnusableInput(f"initial weights {path} hold no plain mapping of names to tensors")
     return dict(inner)
+
+
+def _unpacked(path: Path, content: bytes) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load
+
+        return load(content)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,11 +108,19 @@ def _radimagenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             "these are RadImageNet's Keras weights, or made of them (they have a conv1.bias): another ResNet, with "
             "other strides; use ResNet50.pt, the PyTorch file"
         )
-    found = {}
-    for name, tensor in tensors.items():
-        _, number, rest = name.split(".", 2)
-        found[f"{RADIMAGENET_PARTS.get(number, number)}.{rest}"] = tensor
-    return found
+    return {
+        RADIMAGENET_NAME.sub(lambda found: f"{RADIMAGENET_PARTS.get(found[1], found[0][:-1])}.", name): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _efficientnet_pytorch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {B0_BLOCK.sub(_with_stage, name): tensor for name, tensor in tensors.items()}
+
+
+def _with_stage(found: re.Match[str]) -> str:
+    number = int(found[1])
+    return f"_blocks.{B0_STAGES[number]}.{number}." if number < len(B0_STAGES) else found[0]
 
 
 def _scanmill(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +129,7 @@ def _scanmill(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 LAYOUTS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "torchvision": _torchvision,
-    "efficientnet-pytorch": dict,
+    "efficientnet-pytorch": _efficientnet_pytorch,
     "radimagenet": _radimagenet,
     "scanmill": _scanmill,
 }

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ cv2.setNumThreads(1)
 
 
 def decode_cv2(encoded: bytes) -> Any:
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)[None]
+    pixels: Any = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    return pixels[None]
 
 
 def decode_kornia(encoded: bytes) -> Any:
@@ -60,7 +62,7 @@ def stand_in_for_torchvision() -> None:
     from types import ModuleType
 
     with contextlib.suppress(ImportError):
-        import transformers.utils  # noqa: F401  # looks for torchvision too, and has to see that there is none
+        import_module("transformers.utils")  # looks for torchvision too, and has to see that there is none
 
     class VisionDataset:
         """Never made."""
@@ -73,12 +75,11 @@ def stand_in_for_torchvision() -> None:
 
 def write(release: Path, folder: Path) -> None:
     """The same images in every tool's own format."""
-    import litdata
     import webdataset
     from datasets import Dataset, Features, Image, Value
 
     stand_in_for_torchvision()
-    from streaming import MDSWriter
+    streaming, litdata = import_module("streaming"), import_module("litdata")
 
     images = list(images_of(release))
     (folder / "webdataset").mkdir(parents=True)
@@ -87,7 +88,7 @@ def write(release: Path, folder: Path) -> None:
             for name, image in images[number : number + 500]:
                 tar.write({"__key__": name, "png": image})
     columns = {"image": "bytes", "key": "str"}
-    with MDSWriter(out=str(folder / "mds"), columns=columns, hashes=["sha1"], size_limit="64mb") as mds:
+    with streaming.MDSWriter(out=str(folder / "mds"), columns=columns, hashes=["sha1"], size_limit="64mb") as mds:
         for name, image in images:
             mds.write({"image": image, "key": name})
     features = Features({"image": Image(), "key": Value("string")})
@@ -113,25 +114,24 @@ def by_webdataset(folder: Path, decode: Callable[[bytes], Any], batch: int, work
 
 
 def by_litdata(folder: Path, decode: Callable[[bytes], Any], batch: int, workers: int) -> Any:
-    from litdata import StreamingDataLoader, StreamingDataset
+    litdata = import_module("litdata")
 
-    class Decoded(StreamingDataset):
+    class Decoded(litdata.StreamingDataset):  # type: ignore[misc,name-defined]
         def __getitem__(self, index: Any) -> Any:
             return decode(super().__getitem__(index)["image"])
 
     data = Decoded(str(folder / "litdata"), shuffle=True, drop_last=False)
-    return StreamingDataLoader(data, batch_size=batch, num_workers=workers, persistent_workers=True)
+    return litdata.StreamingDataLoader(data, batch_size=batch, num_workers=workers, persistent_workers=True)
 
 
 def by_mds(folder: Path, decode: Callable[[bytes], Any], batch: int, workers: int) -> Any:
-    stand_in_for_torchvision()
-    from streaming import StreamingDataset
-    from streaming.base.util import clean_stale_shared_memory
     from torch.utils.data import DataLoader
 
-    clean_stale_shared_memory()
+    stand_in_for_torchvision()
+    streaming = import_module("streaming")
+    import_module("streaming.base.util").clean_stale_shared_memory()
 
-    class Decoded(StreamingDataset):
+    class Decoded(streaming.StreamingDataset):  # type: ignore[misc,name-defined]
         def __getitem__(self, index: Any) -> Any:
             return decode(super().__getitem__(index)["image"])
 
@@ -179,8 +179,10 @@ TOOLS: dict[str, Callable[..., Any]] = {
 
 def cpu_seconds() -> float:
     """User and system time of this process and of its living children (Linux)."""
-    tasks = Path("/proc/self/task").iterdir()
-    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    children: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            children += map(int, (task / "children").read_text().split())
     used = 0
     for pid in (os.getpid(), *children):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
