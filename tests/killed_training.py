@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tasks import files
 from tasks.learning.learner import WholeFiles
 from tasks.learning.training import train
 
@@ -22,54 +22,58 @@ LAST = "last.ckpt"
 
 
 def main(recipe: str, lake: str) -> None:
-    """Kill the first attempt within an epoch, the second in the middle of writing a checkpoint between two epochs."""
+    """Kill the first attempt within an epoch, the second in the middle of writing a checkpoint between two epochs.
+
+    An epoch has five steps, and a checkpoint after each of them but the last.
+    """
     torch.set_num_threads(1)
-    assert _attempt(lambda: _killed_within_an_epoch(recipe, lake)) == -signal.SIGKILL
+    assert attempt(recipe, lake, first=1, after_writing=lambda step: die() if step == 2 else None) == -signal.SIGKILL
     (unfinished,) = Path(lake, "runs").glob(".training-*")
-    assert torch.load(unfinished / LAST, weights_only=True)["global_step"] == 2
-    assert _attempt(lambda: _killed_between_epochs(recipe, lake)) == -signal.SIGKILL
+    assert attempt(recipe, lake, first=3, within_writing=lambda step: die() if step == 5 else None) == -signal.SIGKILL
     assert list(unfinished.glob(".partial-*")), "it was killed before the checkpoint was whole"
-    assert _attempt(lambda: train(recipe, lake)) == 0
+    assert torch.load(unfinished / LAST, weights_only=True)["global_step"] == 4
+    assert attempt(recipe, lake, first=5) == 0
 
 
-def _attempt(do: Callable[[], object]) -> int:
+def die() -> None:
+    """As by the kernel, for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def attempt(
+    recipe: str,
+    lake: str,
+    *,
+    first: int,
+    after_writing: Callable[[int], None] = lambda step: None,
+    within_writing: Callable[[int], None] = lambda step: None,
+) -> int:
+    """Exit status of a process that trains, and whose first checkpoint is that of step ``first``: it has gone on."""
     child = os.fork()
-    if child == 0:
-        try:
-            do()
-        finally:
-            os._exit(1 if sys.exc_info()[0] else 0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    save, replace, written = WholeFiles.save_checkpoint, os.replace, []
 
-
-def _killed_within_an_epoch(recipe: str, lake: str) -> None:
-    save = WholeFiles.save_checkpoint
-
-    def then_die(self: WholeFiles, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def watched(self: WholeFiles, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        written.append(checkpoint["global_step"])
+        assert written[0] == first, f"it did not go on from where it was: {written}"
         save(self, checkpoint, path, storage_options)
-        if Path(path).name == LAST and checkpoint["global_step"] == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if Path(path).name == LAST:
+            after_writing(written[-1])
 
-    WholeFiles.save_checkpoint = then_die  # type: ignore[method-assign]
-    train(recipe, lake)
-
-
-def _killed_between_epochs(recipe: str, lake: str) -> None:
-    save = WholeFiles.save_checkpoint
-    replace = files.os.replace
-
-    def die_when_written(source: str, target: Any) -> None:
+    def watched_replace(source: Any, target: Any) -> None:
         if Path(target).name == LAST:
-            os.kill(os.getpid(), signal.SIGKILL)
+            within_writing(written[-1])
         replace(source, target)
 
-    def die(self: WholeFiles, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        if Path(path).name == LAST and checkpoint["scanmill"]["history"]:  # an epoch is validated: it is at its end
-            files.os.replace = die_when_written  # type: ignore[assignment]
-        save(self, checkpoint, path, storage_options)
-
-    WholeFiles.save_checkpoint = die  # type: ignore[method-assign]
-    train(recipe, lake)
+    WholeFiles.save_checkpoint = watched  # type: ignore[method-assign]
+    os.replace = watched_replace  # type: ignore[assignment]
+    try:
+        train(recipe, lake)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ def fired(place: Site, deployment: str, **parameters: Any) -> FlowRun:
     every = IntervalSchedule(interval=timedelta(seconds=30), anchor_date=soon)
     with place.client as client:
         found = client.read_deployment_by_name(deployment)
-        (made,) = client.create_deployment_schedules(found.id, [DeploymentScheduleCreate(schedule=every, parameters=parameters)])
+        (made,) = client.create_deployment_schedules(
+            found.id, [DeploymentScheduleCreate(schedule=every, parameters=parameters)]
+        )
 
     def by_itself() -> list[FlowRun]:
         return [run for run in begun(place, deployment) if run.auto_scheduled]

@@ -106,6 +106,11 @@ def environment_of(lake: Path, run: str) -> dict[str, Any]:
     return dict(json.loads((lake / "runs" / run / "environment.json").read_text()))
 
 
+def columns_of(table: pd.DataFrame, prefix: str) -> list[str]:
+    """Those that begin so, without it."""
+    return [str(name).removeprefix(prefix) for name in table if str(name).startswith(prefix)]
+
+
 def losses_of(lake: Path, run: str) -> list[float]:
     """Of validation, epoch by epoch."""
     rows = csv.DictReader((lake / "runs" / run / "metrics.csv").read_text().splitlines())
@@ -189,7 +194,7 @@ def test_while_one_process_is_at_it_others_are_refused(
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         for attempt in (train, forget_unfinished):
             with pytest.raises(UnusableInput) as refused:
-                attempt(recipe, str(own_lake))  # type: ignore[operator]
+                attempt(recipe, str(own_lake))
             refusals.append(str(refused.value))
         raise KeyboardInterrupt
 
@@ -307,7 +312,7 @@ def crafted(lake: Path, source: str, name: str, skill: float) -> str:
     """A copy of an evaluated run whose predictions are better, or worse."""
     folder = Path(shutil.copytree(lake / "runs" / source, lake / "runs" / name))
     predictions = pd.read_parquet(folder / "predictions.parquet")
-    names = [column.removeprefix("probability.") for column in predictions if column.startswith("probability.")]
+    names = columns_of(predictions, "probability.")
     noise = np.random.default_rng(0).random((len(predictions), len(names)))
     for place, column in enumerate(names):
         is_it = (predictions[f"truth.{QUESTION}"] == column.removeprefix(f"{QUESTION}.")).to_numpy(float)
@@ -359,7 +364,7 @@ def test_splits_dealt_by_image_are_stratified_and_everything_says_that_they_leak
     assert (samples["split"].to_numpy() == "predict").sum() == (published["split"] == "predict").sum() == 80
     named = samples[samples["split"] != "predict"]
     assert (named["split"] == "validation").sum() == round(0.3 * len(named))
-    labels = [column for column in named if column.startswith("label.")]
+    labels = [f"label.{name}" for name in columns_of(named, "label.")]
     shares = named[named["split"] == "validation"][labels].mean() - named[labels].mean()
     assert shares.abs().max() < 0.02, "each class is in both as often"
     assert named.groupby("group_id")["split"].nunique().max() == 2
@@ -381,9 +386,10 @@ def test_a_control_learns_and_is_scored_on_labels_that_were_dealt_anew_by_group(
     predictions = pd.read_parquet(breasts / "runs" / run / "predictions.parquet")
     own = predictions[predictions["split"] != "predict"]
     samples = samples_of(find_release(str(breasts), BREASTS, None), ["train", "validation"]).set_index("sample_id")
-    labels = samples.loc[own["sample_id"], [c for c in samples if c.startswith("label.")]]
+    names = columns_of(samples, "label.")
+    labels = samples[[f"label.{name}" for name in names]].loc[own["sample_id"].tolist()]
     published = labels.to_numpy(float).argmax(axis=1)
-    given = own[f"truth.{QUESTION}"].map({c.removeprefix("label."): n for n, c in enumerate(labels)}).to_numpy()
+    given = own[f"truth.{QUESTION}"].map({name: number for number, name in enumerate(names)}).to_numpy()
     assert (given != published).mean() > 0.3
     assert (own.groupby("group_id")[f"truth.{QUESTION}"].nunique() == 1).all()
     with pytest.raises(DataRefused, match="never promoted"):
@@ -404,11 +410,10 @@ def test_without_labels_there_is_a_csv_of_the_publishers_file_names(
     release = find_release(str(breasts), BREASTS, None)
     samples = samples_of(release, ["predict"])
     assert table["image_name"].tolist() == [Path(member).name for member in samples["member"]]
-    probabilities = table[[column for column in table if column.startswith("probability.")]]
+    names = columns_of(table, f"probability.{QUESTION}.")
+    probabilities = table[[f"probability.{QUESTION}.{name}" for name in names]].to_numpy()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)
-    likeliest = probabilities.to_numpy().argmax(axis=1)
-    names = [column.rpartition(".")[2] for column in probabilities]
-    assert table["predicted_label"].tolist() == [names[place] for place in likeliest]
+    assert table["predicted_label"].tolist() == [names[place] for place in probabilities.argmax(axis=1)]
     run = find_run(str(breasts), trained)
     features = say(run, release, samples, range(3)).features
     assert features.shape[0] == 3
@@ -427,7 +432,7 @@ def test_a_folder_of_images_is_answered_as_the_release_is(breasts: Path, trained
     table = rows_of(content).set_index("sample_id")
     known = rows_of(of_split(trained, str(breasts))[0]).set_index("sample_id").loc[table.index]
     assert count == len(table) == 80
-    columns = [column for column in table if column.startswith("probability.")]
+    columns = [f"probability.{name}" for name in columns_of(table, "probability.")]
     assert np.abs(table[columns].to_numpy() - known[columns].to_numpy()).max() <= 1.1e-6
     (tmp_path / "film.jpeg").write_bytes(bytes(cv2.imencode(".jpg", pixels)[1].tobytes()))
     assert of_folder(trained, str(breasts), tmp_path)[1] == 81
@@ -443,6 +448,8 @@ def test_what_cannot_be_trained_is_refused_in_words(
 ) -> None:
     with pytest.raises(ScanmillError, match="needs a validation split"):
         train(recipe, str(own_lake), overrides=("splits.validation=null",))
+    with pytest.raises(DataRefused, match="age_years is known of no sample"):
+        train(recipe, str(own_lake), overrides=("network.inputs=[age_years]",))
     with pytest.raises(DataRefused, match=r"no column meta\.weight_kg"):
         train(recipe, str(own_lake), overrides=("network.inputs=[meta.weight_kg]",))
     assert not list((own_lake / "runs").glob("tiny*"))
@@ -512,4 +519,5 @@ def test_on_object_storage_another_machine_goes_on_from_the_lakes_checkpoint(
     evaluation.predict(run, lake)
     there = {file.name.partition("/")[0] for file in listed(place / "lake" / "runs")}
     assert there == {run}, "no checkpoint is left behind"
+    assert not list((tmp_path / "another machine").iterdir())
     assert len(pd.read_parquet(io.BytesIO((place / "lake" / "runs" / run / "predictions.parquet").read_bytes()))) == 320

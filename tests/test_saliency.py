@@ -22,7 +22,8 @@ from torch import nn
 
 from tasks.learning import gallery, saliency
 from tasks.learning.annotated import write_annotated
-from tasks.learning.explanations import PICTURES, clinical_of, explain
+from tasks.learning.clinical import clinical_of
+from tasks.learning.explanations import PICTURES, explain
 from tasks.learning.recipe import Question, Recipe, parse
 from tasks.schema import DataRefused, ScanmillError
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from tasks.learning import gallery, localisation, saliency
+from tasks.learning.clinical import clinical_of
 from tasks.learning.gallery import Shown
 from tasks.learning.recipe import Question, Recipe
 from tasks.learning.saliency import Method
@@ -87,15 +88,6 @@ def explain(
     chosen = _chosen(answered, samples, truths, answers, split, cuts)
     mapped = _mapped(answered, chosen, boxed, answers, columns, split, cuts)
     return {**found, **_pictures(look, samples, chosen, mapped, boxed, answers, questions)}
-
-
-def clinical_of(samples: pd.DataFrame, inputs: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Raw clinical inputs, (N, inputs): sex F = 0 and M = 1, others as numbers; NaN where they are unknown."""
-    columns = [
-        samples["sex"].map({"F": 0.0, "M": 1.0}) if name == "sex" else pd.to_numeric(samples[name], errors="coerce")
-        for name in inputs
-    ]
-    return np.column_stack([np.asarray(column, dtype=np.float32) for column in columns])
 
 
 class _Look:

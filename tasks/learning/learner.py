@@ -139,6 +139,8 @@ class Learner(lightning.LightningModule):
         loss = float(self.loss(raw, self.known[rows]))
         answers = self.scorer.answers(raw, self._clinical(rows)).double().cpu().numpy()
         auroc = macro_auroc(self.recipe.questions(), answers, self.truths, rows.cpu().numpy())
+        # Batch norms differ a little between devices; what is best, and the learning rate, must not.
+        loss, auroc = self.trainer.strategy.broadcast((loss, auroc))
         for name, value in (("validation_loss", loss), ("validation_auroc", auroc)):
             self.log(name, value, prog_bar=False, rank_zero_only=False)
         total, count = self.loss_sum.tolist()

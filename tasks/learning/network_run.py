@@ -14,9 +14,9 @@ from safetensors.torch import load
 
 import scanmill
 from tasks.learning.admission import Release
+from tasks.learning.clinical import clinical_of
 from tasks.learning.feeding import numbers_in, open_for_learning
 from tasks.learning.learner import as_shares
-from tasks.learning.network_training import clinical_of
 from tasks.learning.networks import Network, Scorer
 from tasks.learning.recipe import Question, network_options, training_of
 from tasks.learning.runs import Run
@@ -71,7 +71,9 @@ def images_by_row(run: Run, release: Release, samples: pd.DataFrame) -> Callable
     return read
 
 
-def say(run: Run, release: Release, samples: pd.DataFrame, with_features: Sequence[int] | npt.NDArray[np.int64]) -> Said:
+def say(
+    run: Run, release: Release, samples: pd.DataFrame, with_features: Sequence[int] | npt.NDArray[np.int64]
+) -> Said:
     """Answers to every question for every sample; on a GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scorer = load_scorer(run).to(device)
@@ -91,7 +93,7 @@ def say(run: Run, release: Release, samples: pd.DataFrame, with_features: Sequen
             done = own.stop
             shares = as_shares(torch.from_numpy(batch.images).to(device))
             shares = shares.to(memory_format=torch.channels_last) if is_last else shares
-            inputs = None if clinical is None else clinical[own].to(device)
+            inputs = None if clinical is None else torch.from_numpy(clinical[own]).to(device)
             seen = network.features(shares, inputs)
             answers.append(scorer.answers(network.head(seen), inputs).double().cpu().numpy())
             features.append(seen[torch.from_numpy(is_wanted[own]).to(device)].half().cpu().numpy())

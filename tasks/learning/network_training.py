@@ -35,6 +35,7 @@ from tasks.code_version import library_versions
 from tasks.files import make_folder, read_json, readable_json, sweep, write_bytes, write_json
 from tasks.learning import truths
 from tasks.learning.admission import Release, find_release
+from tasks.learning.clinical import clinical_of
 from tasks.learning.dealing import dealt
 from tasks.learning.feeding import Feed, feed_of
 from tasks.learning.learner import MONITORED, Learner, WholeFiles, bring_checkpoints
@@ -115,7 +116,8 @@ def _fit(job: Job, work: Path) -> None:
     is_train = (samples["split"] == recipe.splits.train).to_numpy()
     _insist_on_something_to_learn(job, is_train, true)
     lightning.seed_everything(recipe.seed, verbose=False)
-    clinical = clinical_of(samples, network_options(recipe).inputs)
+    known = clinical_of(samples, network_options(recipe).inputs)
+    clinical = None if known is None else torch.from_numpy(known)
     network = Network(recipe)
     weights = network_options(recipe).weights
     record = load_into(network, weights) if weights else None
@@ -126,7 +128,7 @@ def _fit(job: Job, work: Path) -> None:
     learner = Learner(network, loss, recipe, true, clinical)
     if options.channels_last:
         learner.to(memory_format=torch.channels_last)
-    validation = _validation_rows(recipe, samples)
+    validation = _validation_rows(recipe, samples, true)
     trainer = _trainer(recipe, work, str(job.folder) if is_remote(job.folder) else None)
     device = trainer.strategy.root_device
     train_feed = feed_of(job.release, samples, np.flatnonzero(is_train), recipe, device)
@@ -153,32 +155,15 @@ def _insist_on_something_to_learn(job: Job, is_train: Any, true: Mapping[str, Va
         raise DataRefused(f"there is nothing to learn in the training split of {name}: no answer is known")
 
 
-def _validation_rows(recipe: Recipe, samples: pd.DataFrame) -> Any:
+def _validation_rows(recipe: Recipe, samples: pd.DataFrame, true: Mapping[str, Values]) -> Any:
     if recipe.splits.validation is None:
         raise ScanmillError(
             f"recipe {recipe.name}: a network needs a validation split, by which the best epoch is chosen"
         )
     rows = np.flatnonzero(samples["split"] == recipe.splits.validation)
-    if not len(rows):
-        raise DataRefused(f"there is no sample in split {recipe.splits.validation}, by which the best epoch is chosen")
+    if not any((~np.isnan(values[rows])).any() for values in true.values()):
+        raise DataRefused(f"no answer is known in split {recipe.splits.validation}, by which the best epoch is chosen")
     return rows
-
-
-def clinical_of(samples: pd.DataFrame, inputs: Sequence[str]) -> Tensor | None:
-    """Float32 (samples, inputs): years, F as 0 and M as 1, numbers of ``meta`` columns; NaN where not known.
-
-    Raises :class:`DataRefused` for an input that the release does not have.
-    """
-    if not inputs:
-        return None
-    columns = []
-    for name in inputs:
-        if name not in samples:
-            raise DataRefused(f"the release has no column {name}, which the recipe gives the network to read")
-        own = samples[name]
-        values = own.map({"F": 0.0, "M": 1.0}) if name == "sex" else pd.to_numeric(own, errors="coerce")
-        columns.append(values.astype("Float64").to_numpy(np.float64, na_value=np.nan))
-    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
 def _measure(
@@ -195,7 +180,7 @@ def _measure(
             network.target_mean[place] = float(known.mean()) if len(known) else 0.0
             network.target_sd[place] = max(float(known.std()), 1e-6) if len(known) else 1.0
     if clinical is not None:
-        own = clinical[torch.from_numpy(is_train)].double()
+        own = clinical[torch.from_numpy(np.flatnonzero(is_train))].double()
         for place, name in enumerate(network.inputs):
             known_inputs = own[~torch.isnan(own[:, place]), place]
             if not len(known_inputs):

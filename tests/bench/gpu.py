@@ -32,11 +32,11 @@ from rich.table import Table
 
 from tasks.learning import truths
 from tasks.learning.admission import Release, find_release
+from tasks.learning.clinical import clinical_of
 from tasks.learning.dealing import dealt
 from tasks.learning.feeding import Feed, feed_of
 from tasks.learning.learner import Learner, as_shares
 from tasks.learning.losses import Loss
-from tasks.learning.network_training import clinical_of
 from tasks.learning.networks import Network
 from tasks.learning.recipe import Recipe, load, network_options, training_of
 from tests.bench import figures
@@ -100,7 +100,8 @@ class _Material:
         samples = dealt(release, recipe)
         self.is_train = (samples["split"] == recipe.splits.train).to_numpy()
         self.truths = truths.of(samples, recipe)
-        self.clinical = clinical_of(samples, network_options(recipe).inputs)
+        known = clinical_of(samples, network_options(recipe).inputs)
+        self.clinical = None if known is None else torch.from_numpy(known)
         rows = np.flatnonzero(self.is_train)
         self.feeds: dict[str, Feed] = {}
         began = time.perf_counter()
@@ -120,7 +121,7 @@ class _Material:
         loss = Loss(network, recipe.questions(), known, is_balanced=is_balanced)
         learner = Learner(network, loss, recipe, self.truths, self.clinical)
         if way.is_channels_last:
-            learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            learner.to(memory_format=torch.channels_last)
         return learner
 
 

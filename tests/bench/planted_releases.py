@@ -50,6 +50,8 @@ CENTIMETRE = 0.05
 """Of a heart's wall, as a share of the side."""
 WALL = 30.0
 """By how many grey levels a wall is lighter than what it encloses."""
+GAIN = (0.7, 1.3)
+"""Of BEHSOF's frames, least and most."""
 
 Grey = npt.NDArray[np.uint8]
 
@@ -188,17 +190,21 @@ def write_behsof(folder: Path, images: int, seed: int = 0) -> None:
     """The fake's archive and tables, with grades as common as each other and more patients at the second hospital."""
     with mock.patch.multiple(
         behsof,
-        PATIENTS=143,
-        STEATOSIS={"BEH": (24, 24, 24, 23), "TAL": (12, 12, 12, 12)},
-        FIBROSIS={"BEH": (32, 32, 31), "TAL": (16, 16, 16)},
+        PATIENTS=191,
+        STEATOSIS={"BEH": (24, 24, 24, 23), "TAL": (24, 24, 24, 24)},
+        FIBROSIS={"BEH": (32, 32, 31), "TAL": (32, 32, 32)},
         liver=_liver,
     ):
         behsof.write(folder, images=images, defects=False, seed=seed, password=None)
 
 
 def _liver(rng: np.random.Generator, *, steatosis: int, fibrosis: int, site: str) -> Scan:
-    """As coarse as twice its grade: among speckle F1 and F2 are hardly told apart otherwise."""
-    return liver(rng, steatosis=steatosis, fibrosis=2 * fibrosis, site=site)
+    """F2 as coarse as the phantoms' F3, or speckle hides it; and a gain that each frame has of its own, so that the
+    mean grey says little of fat: its contrast to the kidney, and how fast the depth fades, still do.
+    """
+    scan = liver(rng, steatosis=steatosis, fibrosis=fibrosis + fibrosis // 2, site=site)
+    louder = np.clip(scan.pixels * rng.uniform(*GAIN), 0, 255).astype(np.uint8)
+    return replace(scan, pixels=np.where(scan.sector[..., None], louder, scan.pixels))
 
 
 def _encoded(suffix: str, pixels: cv2.typing.MatLike) -> bytes:
