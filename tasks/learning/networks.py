@@ -27,6 +27,9 @@ CAM_LAYERS: Mapping[str, str] = {
     "resnet50": "backbone.layer4",
 }
 """The last layer with a place in the image (which ones Grad-CAM can hook was tried, for MONAI 1.6.1)."""
+EFFICIENTNET_NORM = ("batch", {"eps": 1e-3, "momentum": 0.1})
+"""eps as published. Their momentum of 0.01 is for hundreds of thousands of steps: after an epoch of 125 steps more than
+a quarter of the running statistics would still be those of the beginning, and validation would see another network."""
 LEAST_SPREAD = -7.0
 """Of a Gaussian answer's log standard deviation, in units of the target's own spread: exp(-7) is a thousandth."""
 
@@ -205,7 +208,9 @@ def _backbone(architecture: str) -> tuple[nn.Module, int]:
         net.class_layers.out = nn.Identity()
         return net, width
     if architecture == "efficientnet-b0":
-        net = EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=3, num_classes=1)
+        net = EfficientNetBN(
+            "efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=3, num_classes=1, norm=EFFICIENTNET_NORM
+        )
         width = int(net._fc.in_features)
         net._fc = nn.Identity()
         return net, width
