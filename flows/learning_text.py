@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.console import counts_text
 from tasks.files import read_json
-from tasks.learning.headline import words
+from tasks.learning.headline import leak_of, words
 from tasks.learning.runs import find_run
 
 SHOWN = 20
@@ -36,7 +36,7 @@ def evaluated_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str
     """What a person reads after ``evaluate``."""
     run = find_run(lake, outcome["run"])
     metrics = read_json(run.folder / "metrics.json")
-    said = words(outcome["headline"], is_leaky=outcome["is_leaky"])
+    said = words(outcome["headline"], is_leaky=leak_of(run.recipe) != "none", is_network=run.recipe.kind == "network")
     began = (
         f"evaluated {run.name} in {seconds:.1f} s" if outcome["is_new"] else f"nothing to do: {run.name} is evaluated"
     )

@@ -254,7 +254,7 @@ def nih_metrics() -> dict[str, Any]:
     names = list(find("nih-chest-xray").labels)
     splits = {}
     for number, (split, samples, groups, factor) in enumerate(
-        (("train", 4000, 1200, 0.6), ("validation", 1500, 420, 0.6), ("test", 6000, 700, 1.0))
+        (("train", 4000, 1200, 0.6), ("validation", 1500, 420, 0.6), ("test", 25_596, 700, 1.0))
     ):
         prevalence = [share * factor for share in PREVALENCE]
         if split == "validation":

@@ -101,6 +101,11 @@ def test_an_anchor_stands_only_beside_the_split_it_was_measured_on(nih: tuple[Ru
     assert "Wang et al." not in section(nih[1], "others")
 
 
+def test_an_anchor_stands_beside_no_part_of_its_split() -> None:
+    assert anchors.of("nih-chest-xray", 470) == (None, None)
+    assert None not in anchors.of("nih-chest-xray", 25_500)
+
+
 def test_a_label_without_a_score_is_named_with_the_reason(nih: tuple[Run, str]) -> None:
     assert "Not in the mean: Hernia (no sample of this split has it)" in words(section(nih[1], "others"))
     assert "Hernia (validation has no positive)" in words(section(nih[1], "operating"))

@@ -118,3 +118,16 @@ LOCALISED: Mapping[str, Localised] = {
     ),
 }
 """Dataset to how well published boxes were hit."""
+
+
+COMPLETE: Mapping[str, int] = {"nih-chest-xray": 25_596}
+"""Dataset to the number of images of the split that the figures are of (facts of the release)."""
+NEARLY = 0.99
+"""Share of them that has to be there: some images are refused."""
+
+
+def of(dataset: str, samples: int) -> tuple[Published | None, Localised | None]:
+    """What may stand beside the numbers of a held-out split of so many samples: nothing where it is not the same."""
+    if samples < NEARLY * COMPLETE.get(dataset, 0):
+        return None, None
+    return PUBLISHED.get(dataset), LOCALISED.get(dataset)

@@ -90,7 +90,8 @@ def predict(run: str, lake: str) -> None:
         answers = baseline.predict(view.baseline, view.intensities, view.questions)
     content = predictions.to_parquet(view.samples, view.recipe, view.truths, answers, view.calibrations(answers))
     write_bytes(view.run.folder / "predictions.parquet", content)
-    write_bytes(view.run.folder / "predictions.csv", to_csv(view.samples, view.questions, answers))
+    judged = view.thresholds(answers)
+    write_bytes(view.run.folder / "predictions.csv", to_csv(view.samples, view.questions, answers, thresholds=judged))
     view.done("predictions", {})
 
 
@@ -135,7 +136,15 @@ def explain(run: str, lake: str) -> None:
     split = view.recipe.splits.held_out or view.recipe.splits.train
     network = load_scorer(view.run).network
     found = explanations.explain(
-        network, read, view.samples, view.truths, answers, view.recipe, split, names_samples=is_shown
+        network,
+        read,
+        view.samples,
+        view.truths,
+        answers,
+        view.recipe,
+        split,
+        names_samples=is_shown,
+        thresholds=view.thresholds(answers),
     )
     write_json(view.run.folder / "explanations" / "explanations.json", found)
     if is_shown:
@@ -312,6 +321,19 @@ class _View:
             unit=recipe.evaluation.unit,
         )
         return dict(apply_all(found, answers))
+
+    def thresholds(self, answers: Mapping[str, Values]) -> dict[str, float]:
+        """Label to the probability from which on it counts as present: Youden's, chosen on validation."""
+        from tasks.learning import scores
+
+        return scores.thresholds(
+            self.recipe,
+            self.samples,
+            self.truths,
+            answers,
+            chosen_on=self.recipe.splits.validation,
+            unit=self.recipe.evaluation.unit,
+        )
 
     def scored_briefly(
         self, answers: Mapping[str, Values], true: Mapping[str, Values], not_fitted: Mapping[str, str], rows: Any = None

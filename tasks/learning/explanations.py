@@ -263,9 +263,9 @@ def _pictures(
         return drawn.get((shown.row, shown.question))
 
     return {
-        "gallery": [entry(shown, gallery.draw(pixels[shown.row], shown, boxes_of(shown))) for shown in chosen],
+        "gallery": [entry(shown, gallery.draw(pixels[shown.row], boxes_of(shown))) for shown in chosen],
         "maps": [
-            entry(shown, gallery.draw_map(pixels[shown.row], heat, shown, boxes_of(shown)))
+            entry(shown, gallery.draw_map(pixels[shown.row], heat, boxes_of(shown)))
             for shown, heat in zip(mapped, heats, strict=True)
         ],
     }

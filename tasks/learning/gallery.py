@@ -166,31 +166,18 @@ def _presence(is_there: Any) -> str:
     return "present" if is_there else "absent"
 
 
-def draw(image: Grey, shown: Shown, boxes: Values | None = None) -> str:
-    """The image with published boxes in its pixels, and under it what was said and what is true; a JPEG data URI."""
-    return encoded(captioned(framed(image, boxes), caption_of(shown)))
+def draw(image: Grey, boxes: Values | None = None) -> str:
+    """The image with published boxes in its pixels; a JPEG data URI. What was said of it stands beside it."""
+    return encoded(framed(image, boxes))
 
 
-def draw_map(image: Grey, heat: npt.NDArray[np.float32], shown: Shown, boxes: Values | None = None) -> str:
+def draw_map(image: Grey, heat: npt.NDArray[np.float32], boxes: Values | None = None) -> str:
     """The image beside itself under a map of 0 to 1, with published boxes on both; a JPEG data URI."""
     plain, hot = framed(image, boxes), framed(heated(image, heat), boxes)
     pair = Image.new("RGB", (plain.width + MARGIN + hot.width, plain.height), PAPER)
     pair.paste(plain, (0, 0))
     pair.paste(hot, (plain.width + MARGIN, 0))
-    return encoded(captioned(pair, caption_of(shown)))
-
-
-def caption_of(shown: Shown) -> list[tuple[str, Colour]]:
-    """Lines under a picture: what is asked, what was said, what is true."""
-    said = shown.said if shown.probability is None else f"{shown.said}, p {shown.probability:.2f}"
-    if shown.threshold is not None:
-        said += f" (present from {shown.threshold:.2f})"
-    colour = RIGHT if shown.kind == "right" else WRONG
-    return [
-        (f"{readable(shown.question)}: {shown.kind}", colour),
-        (f"said: {readable(said)}", INK),
-        (f"truth: {readable(shown.truth)}", INK),
-    ]
+    return encoded(pair)
 
 
 def readable(name: str) -> str:

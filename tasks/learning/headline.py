@@ -8,6 +8,9 @@ from typing import Any, Literal
 from tasks.datasets import find
 from tasks.learning.recipe import Recipe
 
+CONTROL = {False: "the same model", True: "a light head on its features"}
+"""What was fitted to shuffled labels: of a baseline, and of a network."""
+
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """On the split that was held out: macro AUROC of the labels, else of the classes; of targets alone, R²."""
@@ -42,10 +45,10 @@ def is_leaky(recipe: Recipe) -> bool:
     return leak_of(recipe) != "none"
 
 
-def words(found: Mapping[str, Any], *, is_leaky: bool) -> dict[str, str]:
+def words(found: Mapping[str, Any], *, is_leaky: bool, is_network: bool = False) -> dict[str, str]:
     """A headline as ``title``, ``line`` and ``tone`` (good, warn, quiet).
 
-    Where splits may share patients no number is good news.
+    Where splits may share patients no number is good news. The control of a network is a light head on its features.
     """
     if found["value"] is None:
         return {"title": "Nothing could be scored", "line": f"No answer is known in {found['split']}.", "tone": "quiet"}
@@ -58,7 +61,8 @@ def words(found: Mapping[str, Any], *, is_leaky: bool) -> dict[str, str]:
             "line": f"Over {found['of']}; there is too little to compare it with chance.",
             "tone": "quiet",
         }
-    chance = f"the same model gets {span['mean']:.3f} ({span['least']:.3f} to {span['most']:.3f}) with shuffled labels"
+    control = CONTROL[is_network]
+    chance = f"{control} gets {span['mean']:.3f} ({span['least']:.3f} to {span['most']:.3f}) with shuffled labels"
     if found["low"] > span["most"]:
         line = f"Over {found['of']}. Better than chance: {chance}."
         leak = " LEAKY: splits may share patients, so new patients can be expected to score lower."

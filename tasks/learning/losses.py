@@ -14,6 +14,8 @@ from tasks.learning.networks import LEAST_SPREAD, Network
 from tasks.learning.recipe import Question
 from tasks.learning.truths import Values
 
+TINY = 1e-12
+"""Keeps nothing divided by nothing from being no number."""
 MOST_WEIGHT = 100.0
 """Of a rare answer, however rare it is: one image must not throw a network over."""
 
@@ -45,33 +47,42 @@ class Loss(nn.Module):
 
         Zero, with a gradient, where nothing is known of any sample.
         """
-        losses = [self._of(question, index, raw, truth[:, index]) for index, question in enumerate(self.questions)]
-        known = [loss for loss in losses if loss is not None]
-        return torch.stack(known).mean() if known else raw.sum() * 0.0
+        # Nothing here asks what is known: on a GPU every such question would wait for all that was begun.
+        pairs = [self._of(question, index, raw, truth[:, index]) for index, question in enumerate(self.questions)]
+        losses = torch.stack([total / weight.clamp(min=TINY) for total, weight in pairs])
+        is_asked = torch.stack([(weight > 0).to(losses.dtype) for _, weight in pairs])
+        return (losses * is_asked).sum() / is_asked.sum().clamp(min=1.0)
 
     def truths(self, of: Mapping[str, Values]) -> Tensor:
         """Float32 (samples, learned questions), NaN where unknown: what :meth:`forward` is given rows of."""
         columns = [of[question.name] for question in self.questions]
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
-    def _of(self, question: Question, index: int, raw: Tensor, truth: Tensor) -> Tensor | None:
-        is_known = ~torch.isnan(truth)
-        if not bool(is_known.any()):
-            return None
-        own, known = raw[is_known], truth[is_known]
+    def _of(self, question: Question, index: int, raw: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the losses of known answers, and the sum of their weights."""
+        is_known = (~torch.isnan(truth)).to(raw.dtype)
+        known = torch.nan_to_num(truth)
         weight = cast("Tensor | None", getattr(self, f"weight_{index}"))
         if question.kind == "classes":
             places = [self.network_columns.index(f"{question.name}.{name}") for name in question.of]
-            return functional.cross_entropy(own[:, places], known.long(), weight=weight)
+            each = functional.cross_entropy(raw[:, places], known.long(), weight=weight, reduction="none")
+            counted = is_known if weight is None else is_known * weight[known.long()]
+            return (each * is_known).sum(), counted.sum()
         place = self.network_columns.index(question.name)
         if question.kind == "label":
-            return functional.binary_cross_entropy_with_logits(own[:, place], known, pos_weight=weight)
-        scaled = (known - self.target_mean[place]) / self.target_sd[place]
-        error = own[:, place] - scaled
+            each = functional.binary_cross_entropy_with_logits(
+                raw[:, place], known, pos_weight=weight, reduction="none"
+            )
+        else:
+            each = self._of_target(question, place, raw, known)
+        return (each * is_known).sum(), is_known.sum()
+
+    def _of_target(self, question: Question, place: int, raw: Tensor, known: Tensor) -> Tensor:
+        error = raw[:, place] - (known - self.target_mean[place]) / self.target_sd[place]
         if f"{question.name}.log_sd" not in self.network_columns:
-            return (error**2).mean()
-        log_sd = own[:, self.network_columns.index(f"{question.name}.log_sd")].clamp(min=LEAST_SPREAD)
-        return (0.5 * (error / torch.exp(log_sd)) ** 2 + log_sd).mean()
+            return error**2
+        log_sd = raw[:, self.network_columns.index(f"{question.name}.log_sd")].clamp(min=LEAST_SPREAD)
+        return 0.5 * (error / torch.exp(log_sd)) ** 2 + log_sd
 
 
 def _balance(question: Question, truth: Values) -> Tensor | None:

@@ -18,7 +18,7 @@ from tasks import reasons
 from tasks.datasets import find
 from tasks.files import write_bytes
 from tasks.learning import anchors, run_figures, run_inputs
-from tasks.learning.headline import headline, leak_of, words
+from tasks.learning.headline import CONTROL, headline, leak_of, words
 from tasks.learning.run_inputs import Inputs, Sides
 from tasks.learning.runs import Run
 from tasks.learning.whole_metrics import whole
@@ -94,7 +94,7 @@ def tell(run: Run, metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]
     splits = _in_order(metrics)
     held_out = metrics["splits"].get(metrics["held_out"])
     found = headline(metrics)
-    published = anchors.PUBLISHED.get(dataset.name)
+    published, localised = anchors.of(dataset.name, (held_out or {}).get("samples", 0))
     pictures = _pictures(inputs.explanations, dataset)
     best = (inputs.environment or {}).get("best_epoch")
     return {
@@ -109,7 +109,8 @@ def tell(run: Run, metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]
         "scored": held_out,
         "found": found,
         "leak": leak,
-        "verdict": _verdict(found, held_out, leak),
+        "verdict": _verdict(found, held_out, leak, is_network=recipe.kind == "network"),
+        "control": CONTROL[recipe.kind == "network"],
         "notes": list(_notes(run, dataset, metrics, inputs, leak)),
         "tiles": list(_tiles(metrics, dataset, inputs, run)),
         "inputs": inputs,
@@ -133,7 +134,7 @@ def tell(run: Run, metrics: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]
         "published": published,
         "none_trusted": anchors.NONE_TRUSTED.get(dataset.name, ""),
         "localisation": inputs.explanations.get("localisation"),
-        "localised": anchors.LOCALISED.get(dataset.name),
+        "localised": localised,
         "pictures": pictures,
         "exports": _exports(inputs.export),
         "rules": RULES,
@@ -159,9 +160,12 @@ def _architecture(run: Run, inputs: Inputs) -> str:
     return ARCHITECTURES.get(str(name), str(name)) or "logistic and ridge regression on grey levels"
 
 
-def _verdict(found: Mapping[str, Any], held_out: Mapping[str, Any] | None, leak: str) -> dict[str, str]:
+def _verdict(
+    found: Mapping[str, Any], held_out: Mapping[str, Any] | None, leak: str, *, is_network: bool
+) -> dict[str, str]:
     """The headline as ``title``, ``line`` and ``tone``; where the split leaks, no number is good news."""
-    told = {key: text.replace("95 %", "95\u00a0%") for key, text in words(found, is_leaky=False).items()}
+    said = words(found, is_leaky=False, is_network=is_network)
+    told = {key: text.replace("95 %", "95\u00a0%") for key, text in said.items()}
     grey = _grey(held_out)
     if grey is not None and found["value"] is not None and found["low"] is not None:
         beats = found["low"] > grey
@@ -256,6 +260,9 @@ def _notes(run: Run, dataset: Dataset, metrics: Mapping[str, Any], inputs: Input
         names = ", ".join(metrics["not_converged"])
         yield Note("warned", f"Not converged, so not quite what was asked for: {names}.")
     yield from _one_sided(metrics, inputs)
+    below = _not_above_grey(metrics["splits"].get(metrics["held_out"]))
+    if below:
+        yield Note("warned", f"Not above what grey levels alone get: {', '.join(below)}.")
     shifted = _shifted(metrics, splits.validation)
     if shifted:
         yield Note(
@@ -314,6 +321,16 @@ def _why_no_recall(
         if alone
         else f"n/a: {metrics['fitted_on']} has none"
     )
+
+
+def _not_above_grey(scored: Mapping[str, Any] | None) -> list[str]:
+    """Labels and classes whose AUROC is no higher than that of the intensity baseline."""
+    found = {name: own["auroc"] for name, own in _all_labels(scored).items()}
+    return [
+        name.replace("_", " ")
+        for name, own in found.items()
+        if own["value"] is not None and own["intensity"] is not None and own["value"] <= own["intensity"]
+    ]
 
 
 def _shifted(metrics: Mapping[str, Any], validation: str | None) -> str:

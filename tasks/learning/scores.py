@@ -123,6 +123,28 @@ def calibrations(
         return dict(_choose(recipe, units, calibrated_on).calibrations)
 
 
+def thresholds(
+    recipe: Recipe,
+    samples: pd.DataFrame,
+    truths: Mapping[str, Values],
+    answers: Mapping[str, Values],
+    *,
+    chosen_on: str | None,
+    unit: Unit = "sample",
+) -> dict[str, float]:
+    """By label, Youden's threshold as :func:`of_splits` chooses it; labels that it cannot choose one for have none."""
+    splits = _split(recipe, samples, truths, answers, {})
+    with threadpool_limits(limits=1):
+        units = {split: _scored_as(own, unit, recipe) for split, own in splits.items() if split == chosen_on}
+        chosen = _choose(recipe, units, chosen_on).thresholds
+    labels = {question.name for question in recipe.questions() if question.kind == "label"}
+    return {
+        name: next(one.value for one in found if one.rule == "youden")
+        for name, found in chosen.items()
+        if name in labels and not isinstance(found, str)
+    }
+
+
 def of_split(
     questions: Sequence[Question],
     reasons: Mapping[str, str],

@@ -132,4 +132,4 @@ def _one_per_group(questions: Sequence[Question], units: Units, drawn: Drawn) ->
             yield column, nothing
             continue
         mean, half = float(found.mean()), 1.96 * float(found.std(ddof=1))
-        yield column, {"mean": mean, "low": mean - half, "high": mean + half}
+        yield column, {"mean": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}
