@@ -14,6 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("flows", "tasks", "expectations", "scanmill")
 DECLARING = ("tasks.schema", "tasks.splits", "tasks.readings", "tasks.demands")
 """All that the declaration of a dataset is written with."""
+LEARNING = (
+    "torch",
+    "sklearn",
+    "threadpoolctl",
+    "monai",
+    "lightning",
+    "torchmetrics",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+)
+"""What comes with the extra ``learn`` alone."""
 WORKER_MODULES = ("tasks.chunks", "tasks.shards", "tasks.pieces")
 """What Dask workers import to convert and to assemble."""
 
@@ -131,6 +143,22 @@ def test_listing_datasets_imports_nothing_heavy() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "tasks.datasets.nih_chest_xray" in loaded.split()
     assert not {"prefect", "great_expectations", "torch", "distributed", "matplotlib"} & set(loaded.split())
+
+
+def test_what_prepares_is_imported_without_the_packages_of_learning() -> None:
+    """As in the image that has no torch: the stages of learning are in ``tasks.steps`` as well."""
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {LEARNING!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import flows.evaluate, flows.prepare, flows.refresh, flows.train
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_modules_are_named_after_things() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from tasks.learning.admission import Release
 from tasks.learning.reading import samples_of
@@ -21,6 +20,8 @@ def dealt(release: Release, recipe: Recipe, *, with_others: bool = False) -> pd.
     redeal = recipe.splits.redeal
     if redeal is None:
         return samples
+    from sklearn.model_selection import train_test_split
+
     rows = np.flatnonzero(samples["split"].isin([recipe.splits.train, recipe.splits.validation]))
     strata = (
         samples.loc[rows, [c for c in samples.columns if c.startswith("label.")]].astype("string").agg("".join, axis=1)

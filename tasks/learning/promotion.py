@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.files import read_json, readable_json, write_bytes, write_json
-from tasks.learning.comparison import compare, is_not_worse
 from tasks.learning.headline import leak_of
 from tasks.learning.recipe import Recipe
 from tasks.learning.runs import LATEST, MARKER, Run, find_run, home
@@ -84,6 +83,8 @@ def sentence(outcome: Mapping[str, Any]) -> str:
 
 
 def _judged(own: Run, present: Run | None, lake: str) -> dict[str, Any]:
+    from tasks.learning.comparison import compare, is_not_worse
+
     nothing = {"run": own.name, "difference": None, "low": None, "high": None}
     if present is None or present.name == own.name:
         why = "there was none before" if present is None else "it did before"
