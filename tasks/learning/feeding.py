@@ -88,7 +88,7 @@ def numbers_in(opened: scanmill.Release, samples: pd.DataFrame) -> Rows:
     return found
 
 
-def _readers(device: torch.device) -> dict[str, int]:
+def _readers(device: torch.device) -> dict[str, Any]:
     """Who decodes: beside a GPU processes, which are twice as fast; beside a network on the CPU threads, which are few.
 
     torchrun starts one of us for every device: the cores are shared.
