@@ -8,7 +8,7 @@ from typing import Any
 from flows.console import counts_text
 from tasks.files import read_json
 from tasks.learning.headline import leak_of, words
-from tasks.learning.runs import find_run
+from tasks.learning.runs import Run, find_run
 
 SHOWN = 20
 """Labels or classes of a split that get a line; the report has all."""
@@ -23,7 +23,7 @@ def trained_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
     metrics = read_json(run.folder / "metrics.json")
     lines = [
         f"trained {run.name} from {source} in {seconds:.1f} s",
-        f"  samples    {counts_text({split: own['samples'] for split, own in metrics['splits'].items()})}",
+        *([f"  network    {_network(run)}"] if run.recipe.kind == "network" else [_samples(metrics)]),
         f"  questions  {len(run.recipe.questions())}",
         *(f"  not fitted {name}: {reason}" for name, reason in metrics["not_fitted"].items()),
         f"run:     {run.folder}",
@@ -32,11 +32,26 @@ def trained_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def _samples(metrics: Mapping[str, Any]) -> str:
+    return f"  samples    {counts_text({split: own['samples'] for split, own in metrics['splits'].items()})}"
+
+
+def _network(run: Run) -> str:
+    """What was trained, for how long, and on what."""
+    told = read_json(run.folder / "environment.json")
+    rate = f", {told['images_per_second']:.0f} images/s" if told["images_per_second"] else ""
+    weights = told["initial_weights"]["file"] if told["initial_weights"] else "none"
+    return (
+        f"{told['architecture']}, initial weights {weights}; {told['epochs_run']} epochs ({told['stopped']}), the best "
+        f"is {told['best_epoch']}; {told['device']}{rate}"
+    )
+
+
 def evaluated_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
     """What a person reads after ``evaluate``."""
     run = find_run(lake, outcome["run"])
     metrics = read_json(run.folder / "metrics.json")
-    said = words(outcome["headline"], is_leaky=leak_of(run.recipe) != "none", is_network=run.recipe.kind == "network")
+    said = words(outcome["headline"], leak=leak_of(run.recipe), is_network=run.recipe.kind == "network")
     began = (
         f"evaluated {run.name} in {seconds:.1f} s" if outcome["is_new"] else f"nothing to do: {run.name} is evaluated"
     )

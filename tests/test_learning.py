@@ -25,7 +25,7 @@ from tasks.learning import recipe as recipes
 from tasks.learning import truths
 from tasks.learning.admission import find_release
 from tasks.learning.evaluation import evaluate
-from tasks.learning.headline import words
+from tasks.learning.headline import Leak, words
 from tasks.learning.reading import images_of, samples_of
 from tasks.learning.training import train
 from tasks.schema import DataRefused, ScanmillError
@@ -177,13 +177,17 @@ def test_classes_have_a_confusion_matrix_whose_rows_are_the_class_sizes(breasts:
     assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
 
 
-@pytest.mark.parametrize("is_leaky", [True, False])
-def test_a_score_beyond_chance_is_no_good_news_where_splits_may_share_patients(is_leaky: bool) -> None:
+@pytest.mark.parametrize("leak", ["none", "possible", "certain"])
+def test_a_score_beyond_chance_is_no_good_news_where_splits_may_share_patients(leak: Leak) -> None:
     span = {"mean": 0.5, "least": 0.45, "most": 0.55}
     found = {"split": "test", "metric": "macro AUROC", "of": "2 labels", "value": 0.8, "low": 0.7, "high": 0.9}
-    told = words({**found, "shuffled": span}, is_leaky=is_leaky)
-    assert told["tone"] == ("warn" if is_leaky else "good")
-    assert ("LEAKY" in told["line"]) == is_leaky
+    told = words({**found, "shuffled": span}, leak=leak)
+    assert told["tone"] == ("good" if leak == "none" else "warn")
+    assert ("may share patients" in told["line"]) == (leak == "possible")
+    assert ("LEAKY" in told["line"]) == (leak == "certain")
+    by_chance = words({**found, "shuffled": {**span, "most": 0.8}}, leak=leak)
+    assert "Not told from chance" in by_chance["line"]
+    assert ("LEAKY" in by_chance["line"]) == (leak == "certain")
 
 
 def test_another_recipe_of_the_same_name_becomes_another_run(breasts: Path, tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ from typing import Any, Literal
 from tasks.datasets import find
 from tasks.learning.recipe import Recipe
 
+Leak = Literal["none", "possible", "certain"]
+WARNINGS: Mapping[Leak, str] = {
+    "none": "",
+    "possible": " Splits may share patients, so new patients can be expected to score lower.",
+    "certain": " LEAKY: dealt image by image, so the model is tested on what it has seen; nothing is said of others.",
+}
 CONTROL = {False: "the same model", True: "a light head on its features"}
 """What was fitted to shuffled labels: of a baseline, and of a network."""
 
@@ -30,7 +36,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"split": split, "metric": metric, "of": of, **kept}
 
 
-def leak_of(recipe: Recipe) -> Literal["none", "possible", "certain"]:
+def leak_of(recipe: Recipe) -> Leak:
     """``certain`` where splits were dealt anew by image, ``possible`` where no patients are published.
 
     Splits that keep pictures of one lesion together may still share patients.
@@ -40,12 +46,7 @@ def leak_of(recipe: Recipe) -> Literal["none", "possible", "certain"]:
     return "none" if find(recipe.dataset).group == "patient" else "possible"
 
 
-def is_leaky(recipe: Recipe) -> bool:
-    """Whether splits share patients, or may: because none are published, or because they were dealt by image."""
-    return leak_of(recipe) != "none"
-
-
-def words(found: Mapping[str, Any], *, is_leaky: bool, is_network: bool = False) -> dict[str, str]:
+def words(found: Mapping[str, Any], *, leak: Leak, is_network: bool = False) -> dict[str, str]:
     """A headline as ``title``, ``line`` and ``tone`` (good, warn, quiet).
 
     Where splits may share patients no number is good news. The control of a network is a light head on its features.
@@ -65,6 +66,6 @@ def words(found: Mapping[str, Any], *, is_leaky: bool, is_network: bool = False)
     chance = f"{control} gets {span['mean']:.3f} ({span['least']:.3f} to {span['most']:.3f}) with shuffled labels"
     if found["low"] > span["most"]:
         line = f"Over {found['of']}. Better than chance: {chance}."
-        leak = " LEAKY: splits may share patients, so new patients can be expected to score lower."
-        return {"title": title, "line": line + (leak if is_leaky else ""), "tone": "warn" if is_leaky else "good"}
-    return {"title": title, "line": f"Over {found['of']}. Not told from chance: {chance}.", "tone": "warn"}
+        return {"title": title, "line": line + WARNINGS[leak], "tone": "good" if leak == "none" else "warn"}
+    line = f"Over {found['of']}. Not told from chance: {chance}."
+    return {"title": title, "line": line + (WARNINGS[leak] if leak == "certain" else ""), "tone": "warn"}

@@ -164,7 +164,7 @@ def _verdict(
     found: Mapping[str, Any], held_out: Mapping[str, Any] | None, leak: str, *, is_network: bool
 ) -> dict[str, str]:
     """The headline as ``title``, ``line`` and ``tone``; where the split leaks, no number is good news."""
-    said = words(found, is_leaky=False, is_network=is_network)
+    said = words(found, leak="none", is_network=is_network)
     told = {key: text.replace("95 %", "95\u00a0%") for key, text in said.items()}
     grey = _grey(held_out)
     if grey is not None and found["value"] is not None and found["low"] is not None:
