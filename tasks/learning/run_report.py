@@ -202,7 +202,8 @@ def _tiles(metrics: Mapping[str, Any], dataset: Dataset, inputs: Inputs, run: Ru
         fitted = ", fitted on these" if split == metrics["fitted_on"] else ""
         yield wording.count(scored["samples"]), split, f"{wording.plural(scored['groups'], noun)}{fitted}"
     missing = len(metrics["not_fitted"])
-    yield wording.count(len(run.recipe.questions())), "questions", f"{missing} not fitted" if missing else ""
+    asked = len(run.recipe.questions())
+    yield wording.count(asked), "question" if asked == 1 else "questions", f"{missing} not fitted" if missing else ""
     environment = inputs.environment
     if environment and environment["parameters"]:
         yield _short_count(environment["parameters"]), "parameters", _architecture(run, inputs)
