@@ -73,6 +73,7 @@ def finished(run: str, lake: str, resamples: int = RESAMPLES) -> dict[str, Any] 
 def predict(run: str, lake: str) -> None:
     """Node: what the model says of every sample of the release, and the features that a control needs."""
     view = _View(run, lake)
+    insist_on_packages(view.recipe.kind)
     if view.is_done("predictions"):
         return
     if view.recipe.kind == "network":
@@ -263,7 +264,6 @@ class _View:
 
     @cached_property
     def questions(self) -> Any:
-        insist_on_packages(self.recipe.kind)
         return self.recipe.questions()
 
     @cached_property
