@@ -16,6 +16,7 @@ os.environ |= {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
+    "OMP_NUM_THREADS": "1",  # several test processes share the cores, and torch would take them all in each
     "SCANMILL_BEHSOF_PASSWORD": "made-up password",
 }
 
