@@ -109,6 +109,10 @@ def evaluate(
             from flows.learning_text import evaluated_text
 
             typer.echo(evaluated_text(outcome, lake, seconds))
+            if "promotion" in outcome:
+                from tasks.learning.promotion import sentence
+
+                typer.echo(f"latest:  {sentence(outcome['promotion'])}")
 
 
 def _evaluated_before(run: str, lake: str, resamples: int) -> dict[str, Any] | None:
