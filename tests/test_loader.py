@@ -544,14 +544,8 @@ def test_what_does_not_fit_is_said_before_it_is_read(release: scanmill.Release, 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[s3.Storage]:
     """A server of this module's own, found by clients through the environment."""
-    import s3fs
-
-    with s3.serve() as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
+    with s3.in_environment() as running:
         yield running
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.parametrize("store", ["webdataset", "parquet"])

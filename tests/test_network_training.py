@@ -22,7 +22,7 @@ import torch
 from upath import UPath
 
 from tasks.files import sha256_file
-from tasks.learning import evaluation, feeding, network_training
+from tasks.learning import evaluation, feeding, network_training, reading
 from tasks.learning import recipe as recipes
 from tasks.learning.admission import find_release
 from tasks.learning.dealing import dealt
@@ -260,8 +260,8 @@ def batches_of(lake: Path, recipe: str, way: str, *, is_parquet: bool) -> dict[s
 
     with pytest.MonkeyPatch.context() as patch:
         if is_parquet:  # as if there were no tars: whole shards are read, and mixed a few at a time
-            real = feeding.open_for_learning
-            patch.setattr(feeding, "open_for_learning", lambda release: without_tars(real(release)))
+            real = reading.opened
+            patch.setattr("tasks.learning.feeding.opened", lambda release: without_tars(real(release)))
         first, second = feed(), feed()
         iterated = iter(first)
         begun = [next(iterated) for _ in range(3)]
@@ -474,19 +474,13 @@ def test_two_devices_train_one_network(own_lake: Path, recipe: str) -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s3.Storage, UPath]]:
+def bucket() -> Iterator[tuple[s3.Storage, UPath]]:
     """An empty bucket, and who serves it."""
-    import s3fs
-
-    with s3.serve() as storage:
-        for name, value in storage.environment.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
+    with s3.in_environment() as storage:
         place = location("s3://networks")
         assert is_remote(place)
         place.fs.call_s3("create_bucket", Bucket="networks")
         yield storage, place
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_on_object_storage_another_machine_goes_on_from_the_lakes_checkpoint(

@@ -31,14 +31,8 @@ REFUSED = ("503 Slow Down", b"<Error><Code>SlowDown</Code><Message>Reduce your r
 @pytest.fixture(scope="module")
 def storage() -> Iterator[s3.Storage]:
     """A server of this module's own; clients of this process and of its children find it in the environment."""
-    import s3fs
-
-    with s3.serve() as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
+    with s3.in_environment() as running:
         yield running
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

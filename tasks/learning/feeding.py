@@ -20,8 +20,8 @@ from torch import Tensor
 import scanmill
 from scanmill import order
 from tasks.learning.admission import Release
+from tasks.learning.reading import opened, refusing
 from tasks.learning.recipe import Recipe, network_options, training_of
-from tasks.schema import DataRefused
 
 Rows = npt.NDArray[np.int64]
 MEMORY_SHARE = 0.5
@@ -59,8 +59,8 @@ def feed_of(
     Raises :class:`DataRefused` for an image that is not what the release says.
     """
     options, size = training_of(recipe), network_options(recipe).size
-    opened = open_for_learning(release)
-    numbers = numbers_in(opened, samples)
+    source = opened(release)
+    numbers = numbers_in(source, samples)
     has_room = len(rows) * size * size < MEMORY_SHARE * _free_bytes(device)
     kind = {"auto": "memory" if has_room else "stream"}.get(options.reading, options.reading)
     how = _Order(
@@ -71,20 +71,12 @@ def feed_of(
         rank=int(os.environ.get("RANK", "0")) if is_training else 0,
     )
     made = _FromMemory if kind == "memory" else _FromShards
-    return made(opened, numbers, rows, size, device, how)
+    return made(source, numbers, rows, size, device, how)
 
 
-def open_for_learning(release: Release) -> scanmill.Release:
-    """The same release for the loader. Raises :class:`DataRefused` where it does not verify."""
-    try:
-        return scanmill.open_release(str(release.folder), manifest_sha256=release.manifest_sha256)
-    except scanmill.ReleaseRefused as error:
-        raise DataRefused(str(error)) from error
-
-
-def numbers_in(opened: scanmill.Release, samples: pd.DataFrame) -> Rows:
+def numbers_in(source: scanmill.Release, samples: pd.DataFrame) -> Rows:
     """For every row of ``samples`` its row in the release."""
-    found: Rows = pd.Index(opened.samples["sample_id"]).get_indexer(samples["sample_id"]).astype(np.int64)
+    found: Rows = pd.Index(source.samples["sample_id"]).get_indexer(samples["sample_id"]).astype(np.int64)
     return found
 
 
@@ -128,6 +120,8 @@ class _Resumable:
         self._back = np.full(len(release.samples), -1, dtype=np.int64)
         self._back[self._rows] = rows
         self._epoch = self._done = 0
+        self._loader = self._loader_of(self._rows, shuffle=how.shuffle)
+        """One for all epochs: what it decodes with stays from epoch to epoch."""
 
     def __len__(self) -> int:
         each = self._how.batch_size * self._how.ranks
@@ -165,7 +159,7 @@ class _Resumable:
     def _histogram(self) -> Rows:
         raise NotImplementedError
 
-    def _loader(self, rows: Rows, *, shuffle: bool, is_alone: bool = False) -> Any:
+    def _loader_of(self, rows: Rows, *, shuffle: bool, is_alone: bool = False) -> scanmill.Loader:
         how = self._how
         return scanmill.Loader(
             self._release,
@@ -192,20 +186,17 @@ class _FromMemory(_Resumable):
         self, release: scanmill.Release, numbers: Rows, rows: Rows, size: int, device: torch.device, how: _Order
     ) -> None:
         super().__init__(release, numbers, rows, size, device, how)
-        try:
+        with refusing():
             self._images = scanmill.Resident(
                 release, rows=self._rows, size=size, bits=8, device=device, **_readers(device)
             ).images
-        except scanmill.ReleaseRefused as error:
-            raise DataRefused(str(error)) from error
         self._numbers = torch.from_numpy(rows).to(device)
         self._place = np.full(len(release.samples), -1, dtype=np.int64)
         self._place[self._rows] = np.arange(len(rows))
-        self._as_read = self._loader(self._rows, shuffle=how.shuffle)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         how = self._how
-        dealt = torch.from_numpy(self._place[self._as_read.order(epoch)]).to(self._device)  # once, not in every batch
+        dealt = torch.from_numpy(self._place[self._loader.order(epoch)]).to(self._device)  # once, not in every batch
         begin, is_dropped = start * how.batch_size * how.ranks, how.drops_last(self._count)
         spans = order.spans(self._count, begin, how.batch_size, how.rank, how.ranks, drop_last=is_dropped)
         for first, end in spans:
@@ -222,20 +213,18 @@ class _FromShards(_Resumable):
     kind: Literal["memory", "stream"] = "stream"
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = self._loader(self._rows, shuffle=self._how.shuffle)
         consumed = start * self._how.batch_size * self._how.ranks
-        loader.load_state_dict({**loader.state_dict(), "epoch": epoch, "samples": consumed})
-        try:
-            for batch in loader:
+        self._loader.load_state_dict({**self._loader.state_dict(), "epoch": epoch, "samples": consumed})
+        with refusing():
+            for batch in self._loader:
                 images = torch.from_numpy(batch.images)
                 if self._device.type == "cuda":
                     images = images.pin_memory().to(self._device, non_blocking=True)
                 yield images, torch.from_numpy(self._back[batch.rows]).to(self._device)
-        except scanmill.ReleaseRefused as error:
-            raise DataRefused(str(error)) from error
 
     def _histogram(self) -> Rows:
         counts = np.zeros(256, dtype=np.int64)
-        for batch in self._loader(self._spread_evenly(), shuffle=False, is_alone=True):
-            counts += np.bincount(batch.images.ravel(), minlength=256)
+        with refusing():
+            for batch in self._loader_of(self._spread_evenly(), shuffle=False, is_alone=True):
+                counts += np.bincount(batch.images.ravel(), minlength=256)
         return counts

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,10 @@ from safetensors.torch import load
 import scanmill
 from tasks.learning.admission import Release
 from tasks.learning.clinical import clinical_of
-from tasks.learning.feeding import numbers_in, open_for_learning
+from tasks.learning.feeding import numbers_in
 from tasks.learning.learner import as_shares
 from tasks.learning.networks import Network, Scorer
+from tasks.learning.reading import opened, refusing
 from tasks.learning.recipe import Question, network_options, training_of
 from tasks.learning.runs import Run
 from tasks.learning.truths import Values
@@ -59,12 +59,12 @@ def images_by_row(run: Run, release: Release, samples: pd.DataFrame) -> Callable
 
     Raises :class:`DataRefused` for an image that is not what the release says.
     """
-    opened = open_for_learning(release)
-    numbers, size = numbers_in(opened, samples), network_options(run.recipe).size
+    source = opened(release)
+    numbers, size = numbers_in(source, samples), network_options(run.recipe).size
 
     def read(rows: Sequence[int]) -> Pictures:
         wanted = numbers[np.asarray(rows, dtype=np.int64)]
-        found = [batch.images for batch in _loader(opened, wanted, size)]
+        found = [batch.images for batch in _in_order(source, wanted, size)]
         pictures: Pictures = np.concatenate(found)
         return pictures
 
@@ -78,7 +78,7 @@ def say(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scorer = load_scorer(run).to(device)
     network = scorer.network
-    opened = open_for_learning(release)
+    source = opened(release)
     clinical = clinical_of(samples, network.inputs)
     is_wanted = np.zeros(len(samples), dtype=bool)
     is_wanted[list(with_features)] = True
@@ -88,7 +88,7 @@ def say(
     answers, features, done = [], [], 0
     meter = Meter("predict", len(samples), "images")
     with torch.inference_mode():
-        for batch in _loader(opened, numbers_in(opened, samples), network.size):
+        for batch in _in_order(source, numbers_in(source, samples), network.size):
             own = slice(done, done + len(batch.rows))
             done = own.stop
             shares = as_shares(torch.from_numpy(batch.images).to(device))
@@ -111,13 +111,7 @@ def by_question(answers: Values, questions: Sequence[Question]) -> dict[str, Val
     return found
 
 
-def _loader(opened: scanmill.Release, rows: npt.NDArray[np.int64], size: int) -> Any:
+def _in_order(source: scanmill.Release, rows: npt.NDArray[np.int64], size: int) -> Iterator[scanmill.Batch]:
     """In the order of the rows, and all of them on this process, whatever torchrun says."""
-    return scanmill.Loader(opened, rows=rows, batch_size=BATCH, size=size, bits=8, rank=0, ranks=1)
-
-
-def environment_of(run: Run) -> Mapping[str, Any]:
-    """``environment.json``."""
-    from tasks.files import read_json
-
-    return dict(read_json(run.folder / "environment.json"))
+    with refusing():
+        yield from scanmill.Loader(source, rows=rows, batch_size=BATCH, size=size, bits=8, rank=0, ranks=1)

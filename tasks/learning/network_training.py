@@ -144,7 +144,7 @@ def _fit(job: Job, work: Path) -> None:
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
         trainer.fit(learner, train_feed, validation_feed, ckpt_path=str(last) if last.exists() else None)
     if trainer.is_global_zero:
-        _write_made(work, job, learner, trainer, record, samples, train_feed)
+        _write_made(work, job, learner, trainer, record, train_feed)
 
 
 def _insist_on_something_to_learn(job: Job, is_train: Any, true: Mapping[str, Values]) -> None:
@@ -333,7 +333,6 @@ def _write_made(
     learner: Learner,
     trainer: Any,
     record: Mapping[str, Any] | None,
-    samples: pd.DataFrame,
     feed: Feed,
 ) -> None:
     """The files of the run, from the best epoch."""

@@ -117,10 +117,7 @@ def calibrations(
 
     ``scoring.calibration.apply_all`` puts the answers of samples right with it, whatever the unit was.
     """
-    splits = _split(recipe, samples, truths, answers, {})
-    with threadpool_limits(limits=1):
-        units = {split: _scored_as(own, unit, recipe) for split, own in splits.items() if split == calibrated_on}
-        return dict(_choose(recipe, units, calibrated_on).calibrations)
+    return dict(_decided(recipe, samples, truths, answers, calibrated_on, unit).calibrations)
 
 
 def thresholds(
@@ -133,16 +130,28 @@ def thresholds(
     unit: Unit = "sample",
 ) -> dict[str, float]:
     """By label, Youden's threshold as :func:`of_splits` chooses it; labels that it cannot choose one for have none."""
-    splits = _split(recipe, samples, truths, answers, {})
-    with threadpool_limits(limits=1):
-        units = {split: _scored_as(own, unit, recipe) for split, own in splits.items() if split == chosen_on}
-        chosen = _choose(recipe, units, chosen_on).thresholds
+    chosen = _decided(recipe, samples, truths, answers, chosen_on, unit).thresholds
     labels = {question.name for question in recipe.questions() if question.kind == "label"}
     return {
         name: next(one.value for one in found if one.rule == "youden")
         for name, found in chosen.items()
         if name in labels and not isinstance(found, str)
     }
+
+
+def _decided(
+    recipe: Recipe,
+    samples: pd.DataFrame,
+    truths: Mapping[str, Values],
+    answers: Mapping[str, Values],
+    split: str | None,
+    unit: Unit,
+) -> Choices:
+    """What that split decides, as in :func:`of_splits`."""
+    splits = _split(recipe, samples, truths, answers, {})
+    with threadpool_limits(limits=1):
+        units = {name: _scored_as(own, unit, recipe) for name, own in splits.items() if name == split}
+        return _choose(recipe, units, split)
 
 
 def of_split(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -64,6 +65,19 @@ def serve() -> Iterator[Storage]:
     finally:
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def in_environment() -> Iterator[Storage]:
+    """The same; clients of this process and of its children find it in the environment."""
+    import s3fs
+
+    with serve() as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield running
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 class _Silent(WSGIRequestHandler):
