@@ -1,4 +1,4 @@
-"""Encoded images out of the two stores of a release: by range where that is cheap, else by whole shards, each once.
+"""Encoded images, and masks, out of the two stores of a release: by range where that is cheap, else by whole shards.
 
 A tar on this machine is read at ``tar_offset``. Of object storage, and of Parquet files, whole shards are in memory
 from shortly before their first image is wanted until after their last.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tarfile
 import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,21 @@ from scanmill.release import Release
 FETCHERS = 2
 """Shards of object storage or Parquet that are read at the same time."""
 
+MASK_EXTENSION = "mask.png"
+"""What a mask is called after its sample; in a tar it comes next after its image."""
+
 Rows = npt.NDArray[np.int64]
+Column = Literal["image", "mask"]
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The images, or the masks, of all samples, as plain lists by row number."""
+
+    sha256: list[str]
+    length: list[int]
+    offset: list[int]
+    """In the tar; empty where the release has none."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +50,56 @@ class Index:
     """Where every sample of a release lies, as plain lists by row number."""
 
     sample: list[str]
-    sha256: list[str]
-    length: list[int]
     row: list[int]
-    offset: list[int]
-    """In the tar; empty where the release has none."""
     shard: npt.NDArray[np.int64]
     """Number in ``paths``."""
     paths: list[str]
     """Of the shards in this store, within the release."""
+    files: dict[Column, Encodings]
+    """Those that are wanted."""
 
 
-def index_of(release: Release, store: str) -> Index:
-    """The sample table as a store needs it. Raises :class:`ReleaseRefused` where a shard is not in the manifest."""
+def index_of(release: Release, store: str, columns: tuple[Column, ...] = ("image",)) -> Index:
+    """The sample table as a store needs it, to read these columns.
+
+    Raises :class:`ReleaseRefused` where a shard is not in the manifest, and where masks are wanted and there are none.
+    """
     samples = release.samples
+    if "mask" in columns and "mask_sha256" not in samples:
+        raise ReleaseRefused(f"{release.dataset}@{release.name} has no masks")
     code, names = pd.factorize(samples["shard"])
-    offsets: list[int] = []
+    ids = samples["sample_id"].astype(str).tolist()
+    offsets: dict[Column, list[int]] = {}
     if store == "webdataset":
         if samples["tar_offset"].isna().any():
             raise ReleaseRefused(f"{release.place}/samples.parquet: tar_offset is missing")
-        offsets = samples["tar_offset"].astype("int64").tolist()
+        offsets["image"] = samples["tar_offset"].astype("int64").tolist()
+        if "mask" in columns:
+            ends = (samples["tar_offset"] + samples["image_bytes"]).astype("int64").tolist()
+            sizes = samples["mask_bytes"].astype("int64").tolist()
+            offsets["mask"] = [_after(*own) for own in zip(ends, ids, sizes, strict=True)]
+    files = {
+        column: Encodings(
+            sha256=samples[f"{column}_sha256"].astype(str).tolist(),
+            length=samples[f"{column}_bytes"].astype("int64").tolist(),
+            offset=offsets.get(column, []),
+        )
+        for column in columns
+    }
     return Index(
-        sample=samples["sample_id"].astype(str).tolist(),
-        sha256=samples["image_sha256"].astype(str).tolist(),
-        length=samples["image_bytes"].astype("int64").tolist(),
+        sample=ids,
         row=samples["row"].astype("int64").tolist(),
-        offset=offsets,
         shard=code.astype(np.int64),
         paths=[release.shard_path(store, str(name)) for name in names],
+        files=files,
     )
+
+
+def _after(end: int, sample: str, size: int) -> int:
+    """Where a mask begins in a tar whose image ends there: at the next block, behind a header (more for long names)."""
+    entry = tarfile.TarInfo(f"{sample}.{MASK_EXTENSION}")
+    entry.size = size
+    return -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + len(entry.tobuf(tarfile.PAX_FORMAT))
 
 
 def has_ranges(release: Release, store: str) -> bool:
@@ -72,7 +108,7 @@ def has_ranges(release: Release, store: str) -> bool:
 
 
 class Images:
-    """Encoded images of some rows, wanted about in this order; one reading, from the first to the last.
+    """Encoded images of some rows, and what else the index has of them, wanted about in this order; one reading.
 
     ``check`` says of every row of the release whether its hash is checked; it may change meanwhile.
     ``ahead`` is the number of shards that may be in memory at once, unless the order itself wants more.
@@ -88,18 +124,20 @@ class Images:
         self._files = [str(release.place / path) for path in index.paths]
         self._whole = None if has_ranges(release, store) else _Shards(release, store, index, order, ahead)
 
-    def pieces(self, rows: Rows) -> list[Piece]:
+    def pieces(self, rows: Rows, column: Column = "image") -> list[Piece]:
         """Of each row; waits for their shards. Raises :class:`OSError` where a shard cannot be read."""
-        return [self._piece(row, int(self._index.shard[row])) for row in rows.tolist()]
+        return [self._piece(row, int(self._index.shard[row]), column) for row in rows.tolist()]
 
-    def _piece(self, row: int, shard: int) -> Piece:
+    def _piece(self, row: int, shard: int, column: Column) -> Piece:
         index = self._index
-        sha256 = index.sha256[row] if self._check[row] else ""
+        files = index.files[column]
+        sha256 = files.sha256[row] if self._check[row] else ""
         file = self._files[shard]
+        name = index.sample[row] if column == "image" else f"{index.sample[row]} ({column})"
         if self._whole is None:
-            return Piece(index.sample[row], file, sha256, file, index.offset[row], index.length[row], b"")
-        content = self._whole.image(shard, row)
-        return Piece(index.sample[row], file, sha256, "", 0, index.length[row], content)
+            return Piece(name, file, sha256, file, files.offset[row], files.length[row], b"")
+        content = self._whole.file(shard, row, column)
+        return Piece(name, file, sha256, "", 0, files.length[row], content)
 
     def done(self, rows: Rows) -> None:
         """These rows are not wanted any more."""
@@ -144,22 +182,25 @@ class _Shards:
             content = place.read()
         except OSError as error:
             raise OSError(f"{place} cannot be read: {error}") from error
-        return memoryview(content) if self._is_tar else _images_of(content, str(place), self._entry(path))
+        if self._is_tar:
+            return memoryview(content)
+        return _files_of(content, tuple(self._index.files), str(place), self._entry(path))
 
     def _entry(self, path: str) -> str:
         return next(str(entry["sha256"]) for entry in self._release.manifest["shards"] if entry["path"] == path)
 
-    def image(self, shard: int, row: int) -> Encoded:
+    def file(self, shard: int, row: int, column: Column) -> Encoded:
         with self._turn:
             found = self._held.get(shard) or self._fetch(shard)
         content = found.result()
         index = self._index
         if self._is_tar:
-            return memoryview(content)[index.offset[row] : index.offset[row] + index.length[row]]
+            files = index.files[column]
+            return memoryview(content)[files.offset[row] : files.offset[row] + files.length[row]]
         number = index.row[row]
-        if number >= len(content):
+        if number >= len(content[column]):
             raise ReleaseRefused(f"{index.paths[shard]}: sample {index.sample[row]} is cut off: it has no row {number}")
-        buffer = content[number].as_buffer()
+        buffer = content[column][number].as_buffer()
         return memoryview(buffer) if buffer is not None else b""
 
     def done(self, rows: Rows) -> None:
@@ -177,11 +218,11 @@ class _Shards:
         self._held.clear()
 
 
-def _images_of(content: bytes, place: str, sha256: str) -> Any:
-    """The encoded images of a Parquet shard, not copied. Damage of the file's structure is told by its hash."""
+def _files_of(content: bytes, columns: tuple[Column, ...], place: str, sha256: str) -> dict[Column, Any]:
+    """The encoded files of a Parquet shard, not copied. Damage of the file's structure is told by its hash."""
     try:
-        images = pq.ParquetFile(io.BytesIO(content)).read(columns=["image.bytes"])["image"].combine_chunks()
-        return images.field("bytes")
+        table = pq.ParquetFile(io.BytesIO(content)).read(columns=[f"{column}.bytes" for column in columns])
+        return {column: table[column].combine_chunks().field("bytes") for column in columns}
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         is_damaged = hashlib.sha256(content).hexdigest() != sha256
         how = "bytes were changed (sha256 differs)" if is_damaged else "it is no Parquet shard of scanmill"

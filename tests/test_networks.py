@@ -412,7 +412,7 @@ def test_what_is_moved_in_is_black_and_what_moves_stays_in_shape() -> None:
     ("content", "overrides", "words"),
     [
         (FINDING, ["network=null"], "a network needs the sections network and training"),
-        (FINDING, ["kind=intensity-baseline"], "an intensity baseline has no sections network and training"),
+        (FINDING, ["kind=intensity-baseline"], "intensity-baseline has no sections network and training"),
         (FINDING, ["network.sise=32"], "unknown key 'network.sise'; known: .*size"),
         (FINDING, ["training.augmentation.flip=true"], r"unknown key 'training\.augmentation\.flip'; known: .*flip_h"),
         (FINDING, ["network.size=16"], r"network\.size: .* not 16"),

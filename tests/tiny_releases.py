@@ -49,6 +49,7 @@ def write_release(
     shard_samples: int = 10,
     stores: tuple[str, ...] = ("webdataset", "parquet"),
     gates: Mapping[str, bool] | None = None,
+    masks: Mapping[str, Sequence[Pixels]] | None = None,
 ) -> Path:
     """Images (pixels, or files as encoded already) by split, as ``<lake>/tiny/releases/<id>``; returns that folder.
 
@@ -66,8 +67,12 @@ def write_release(
             files = [
                 picture if isinstance(picture, bytes) else png(picture) for picture in pictures[first:][:shard_samples]
             ]
-            rows = _rows(split, first, files)
-            contents = {"webdataset": tar_bytes(rows, files, "png"), "parquet": parquet_bytes(rows, files, "png")}
+            beside = [png(mask) for mask in masks[split][first:][:shard_samples]] if masks else []
+            rows = _rows(split, first, files, beside)
+            contents = {
+                "webdataset": tar_bytes(rows, files, "png", beside),
+                "parquet": parquet_bytes(rows, files, "png", beside),
+            }
             for store in stores:
                 path = shard.path(store)  # type: ignore[arg-type]
                 written[path] = contents[store]
@@ -112,10 +117,10 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
     return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _rows(split: str, first: int, files: Sequence[bytes]) -> pa.Table:
+def _rows(split: str, first: int, files: Sequence[bytes], masks: Sequence[bytes]) -> pa.Table:
     numbers = range(first, first + len(files))
     shapes = [_decoded(file) for file in files]
-    return pa.table(
+    table = pa.table(
         {
             "sample_id": [f"{split}-{number:04d}" for number in numbers],
             "patient_id": [f"{split}-{number // 2}" for number in numbers],
@@ -132,6 +137,10 @@ def _rows(split: str, first: int, files: Sequence[bytes]) -> pa.Table:
             "image_sha256": [hashlib.sha256(file).hexdigest() for file in files],
         }
     )
+    if masks:
+        table = table.append_column("mask_bytes", pa.array([len(mask) for mask in masks]))
+        table = table.append_column("mask_sha256", pa.array([hashlib.sha256(mask).hexdigest() for mask in masks]))
+    return table
 
 
 def _decoded(file: bytes) -> Pixels:
@@ -142,6 +151,8 @@ def _decoded(file: bytes) -> Pixels:
 
 def _placed(rows: pa.Table, shard: str, tar: bytes) -> pd.DataFrame:
     with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
-        offsets = [member.offset_data for member in opened if member.name.endswith(".png")]
+        offsets = [
+            member.offset_data for member in opened if member.name.endswith(".png") and ".mask." not in member.name
+        ]
     table: pd.DataFrame = rows.to_pandas()
     return table.assign(shard=shard, row=range(rows.num_rows), tar_offset=offsets)

@@ -92,7 +92,7 @@ class Network(nn.Module):
         self.inputs = options.inputs
         self.size = options.size
         self.cam_layer = CAM_LAYERS[options.architecture]
-        self.backbone, width = _backbone(options.architecture)
+        self.backbone, width = backbone_of(options.architecture)
         self.dropout = nn.Dropout(options.dropout)
         encoded = 2 * len(self.inputs)
         self.clinical = (
@@ -196,7 +196,7 @@ class Scorer(nn.Module):
         return female * (1.0 - share) + male * share
 
 
-def _backbone(architecture: str) -> tuple[nn.Module, int]:
+def backbone_of(architecture: str) -> tuple[nn.Module, int]:
     """Three channels in, pooled features out, and how many."""
     net: Any
     if architecture in ("densenet121", "densenet-small"):

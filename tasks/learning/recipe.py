@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,17 @@ from tasks.schema import Dataset, ScanmillError
 FOLDER = Path(__file__).parent / "recipes"
 Names = Literal["all"] | tuple[str, ...]
 QuestionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+ClassifierName = Literal[
+    "logistic-regression",
+    "svm",
+    "knn",
+    "random-forest",
+    "extra-trees",
+    "gradient-boosting",
+    "gaussian-nb",
+    "mlp",
+]
+CLASSIFIERS: tuple[ClassifierName, ...] = get_args(ClassifierName)
 
 DEFINING: Mapping[str, tuple[str, ...]] = {
     "behsof": ("Steatosis stage", "Fibroscan F", "Fibroscan S", "CAP score", "E score", "cap_steatosis"),
@@ -56,6 +67,8 @@ class Splits(Strict):
     train: str
     validation: str | None = None
     test: str | None = None
+    others: tuple[str, ...] = ()
+    """Further sets that are scored once, such as those of other hospitals or of later years."""
     redeal: Redeal | None = None
     """Throw train and validation together and deal them anew by image; every number is then flagged LEAKY."""
 
@@ -68,7 +81,7 @@ class Splits(Strict):
     @property
     def named(self) -> tuple[str, ...]:
         """Those that are given, train first."""
-        return tuple(name for name in (self.train, self.validation, self.test) if name)
+        return (*(name for name in (self.train, self.validation, self.test) if name), *self.others)
 
     @property
     def held_out(self) -> str | None:
@@ -198,12 +211,55 @@ class Evaluation(Strict):
     """Whether AUROC is also given for one image per patient, drawn 20 times (the protocol of CheXchoNet)."""
 
 
+class Arm(Strict):
+    """One beginning of the ResNet-50 whose pooled features are measured, and how images are prepared for it."""
+
+    input: Literal["radimagenet", "imagenet"]
+    """Whose channel order, mean and spread (:data:`tasks.learning.networks.RADIMAGENET`, ``IMAGENET``)."""
+    weights: Weights | None = None
+    """None: random weights, the same ones every time; the report marks the arm ``weights: none``."""
+
+
+class Radiomics(Strict):
+    """What is measured inside the mask, how a signature is found among it, and what is fitted to that."""
+
+    bin_width: float = Field(default=5.0, gt=0)
+    """Of grey levels, on the scale 0–255 whatever the depth of the image."""
+    log_sigmas: tuple[float, ...] = (1.0, 2.0, 3.0)
+    """Of the Laplacian of Gaussian, in pixels; empty for none."""
+    wavelet: str | None = "coif1"
+    """Name of a PyWavelets wavelet, or none."""
+    arms: dict[QuestionName, Arm] = Field(min_length=1, max_length=2)
+    """By name; where there are two, the first is compared with the second."""
+    size: int = Field(default=224, ge=32, le=1024)
+    """Side of the square that the box of a mask is put on before the network sees it, in pixels."""
+    margin: float = Field(default=0.1, ge=0, le=1)
+    """Around the box of the mask, as a share of its longer side."""
+    correlation: float = Field(default=0.9, gt=0, le=1)
+    """Of two features whose |r| on the training side is larger, the one that tells less of the classes is dropped."""
+    univariate: float = Field(default=0.05, gt=0, le=1)
+    """Share of false ones that is expected among the features that pass the univariate test (Benjamini-Hochberg)."""
+    components: int | None = Field(default=None, ge=2)
+    """Principal components that stand for an arm's features; None: the features themselves."""
+    folds: int = Field(default=5, ge=2, le=20)
+    """Of the cross-validations on the training set, by patient."""
+    bootstraps: int = Field(default=100, ge=2, le=2000)
+    """Draws of training patients on which the selection is done again, to see how often each feature is chosen."""
+    classifiers: tuple[ClassifierName, ...] = Field(default=CLASSIFIERS, min_length=1)
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Radiomics:
+        if len(set(self.classifiers)) < len(self.classifiers):
+            raise ValueError("classifiers: one is named twice")
+        return self
+
+
 class Recipe(Strict):
     """What to learn from which dataset, and with what."""
 
     name: str
     dataset: str
-    kind: Literal["intensity-baseline", "network"]
+    kind: Literal["intensity-baseline", "network", "radiomics"]
     labels: Names = ()
     unions: dict[QuestionName, tuple[str, ...]] = {}
     """Name to labels: present where one of these is."""
@@ -221,6 +277,7 @@ class Recipe(Strict):
     options: Options = Field(default_factory=lambda: Options.model_validate({}))
     network: NetworkOptions | None = None
     training: Training | None = None
+    radiomics: Radiomics | None = None
     evaluation: Evaluation = Field(default_factory=lambda: Evaluation.model_validate({}))
 
     @model_validator(mode="after")
@@ -228,8 +285,14 @@ class Recipe(Strict):
         has_network = self.network is not None and self.training is not None
         if self.kind == "network" and not has_network:
             raise ValueError("kind: a network needs the sections network and training")
-        if self.kind == "intensity-baseline" and (self.network or self.training):
-            raise ValueError("kind: an intensity baseline has no sections network and training")
+        if self.kind != "network" and (self.network or self.training):
+            raise ValueError(f"kind: {self.kind} has no sections network and training")
+        if (self.kind == "radiomics") != (self.radiomics is not None):
+            raise ValueError("kind: radiomics, and no other, needs the section radiomics")
+        if self.kind == "radiomics" and not (len(self.classes) == 1 and self.splits.test):
+            raise ValueError("kind: radiomics needs one entry in classes, and a test split")
+        if self.kind == "radiomics" and (self.labels or self.unions or self.targets or self.splits.validation):
+            raise ValueError("kind: radiomics asks for classes alone, and chooses by cross-validation: no validation")
         return self
 
     def questions(self) -> tuple[Question, ...]:
@@ -268,6 +331,13 @@ def training_of(recipe: Recipe) -> Training:
     if recipe.training is None:
         raise TypeError(f"{recipe.name} is no recipe for a network")
     return recipe.training
+
+
+def radiomics_of(recipe: Recipe) -> Radiomics:
+    """The section of a recipe for radiomics; others have none."""
+    if recipe.radiomics is None:
+        raise TypeError(f"{recipe.name} is no recipe for radiomics")
+    return recipe.radiomics
 
 
 def shipped() -> dict[str, Path]:
@@ -348,6 +418,7 @@ def _keys(place: Sequence[object]) -> Iterable[str]:
         "network.weights": Weights,
         "training": Training,
         "training.augmentation": Augmentation,
+        "radiomics": Radiomics,
         "evaluation": Evaluation,
     }
     return list(inner.get(".".join(map(str, place[:-1])), Recipe).model_fields)
@@ -373,6 +444,8 @@ def _problems(recipe: Recipe, dataset: Dataset) -> Iterator[str]:
         if question.kind == "classes" and len(set(question.of)) < 2:
             yield f"classes {question.name}: one class alone cannot be told from others"
     yield from _problems_of_network(recipe, dataset)
+    if recipe.radiomics and not dataset.has_masks:
+        yield f"kind: radiomics measures inside masks, and {dataset.name} has none"
     yield from (f"ordinal: '{name}' is none of its classes" for name in recipe.ordinal if name not in recipe.classes)
     names = [question.name for question in questions]
     yield from (f"'{name}' is asked for twice" for name in sorted({n for n in names if names.count(n) > 1}))

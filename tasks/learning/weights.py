@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.learning.networks import RADIMAGENET, Network
 from tasks.learning.recipe import Weights
@@ -35,11 +35,27 @@ def load_into(network: Network, weights: Weights) -> dict[str, Any]:
 
     Raises :class:`UnusableInput` for a file that is missing, is another one, or has tensors of another network.
     """
-    path = Path(os.path.expandvars(weights.path)).expanduser()
-    tensors = _read(path, weights)
+    tensors = _read(weights, "network.weights")
+    record = _put(tensors, network.backbone, weights)
+    if weights.layout == "radimagenet":
+        for buffer, values in ((network.grey_mean, RADIMAGENET[0]), (network.grey_sd, RADIMAGENET[1])):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+    if weights.layout == "scanmill":  # what that run has measured, or was given itself
+        network.grey_mean.copy_(tensors["grey_mean"])
+        network.grey_sd.copy_(tensors["grey_sd"])
+    return record
+
+
+def load_backbone(backbone: nn.Module, weights: Weights, option: str) -> dict[str, Any]:
+    """The same for a backbone alone; ``option`` is where a recipe has the weights, for messages."""
+    return _put(_read(weights, option), backbone, weights)
+
+
+def _put(tensors: Mapping[str, Tensor], backbone: nn.Module, weights: Weights) -> dict[str, Any]:
+    path = _path_of(weights)
     named = LAYOUTS[weights.layout](tensors)
     kept = {name: tensor for name, tensor in named.items() if not HEADS.match(name)}
-    own = network.backbone.state_dict()
+    own = backbone.state_dict()
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     missing, unknown = sorted(set(own) - set(kept) - counters), sorted(set(kept) - set(own))
     other = [name for name in own if name in kept and own[name].shape != kept[name].shape]
@@ -50,23 +66,22 @@ def load_into(network: Network, weights: Weights) -> dict[str, Any]:
             if names
         )
         raise UnusableInput(f"{path} does not fit the network as layout {weights.layout} ({said})")
-    network.backbone.load_state_dict({**own, **kept})
-    if weights.layout == "radimagenet":
-        for buffer, values in ((network.grey_mean, RADIMAGENET[0]), (network.grey_sd, RADIMAGENET[1])):
-            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
-    if weights.layout == "scanmill":  # what that run has measured, or was given itself
-        network.grey_mean.copy_(tensors["grey_mean"])
-        network.grey_sd.copy_(tensors["grey_sd"])
+    backbone.load_state_dict({**own, **kept})
     return {"file": path.name, "sha256": weights.sha256, "layout": weights.layout, "tensors": len(kept)}
 
 
-def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
+def _path_of(weights: Weights) -> Path:
+    return Path(os.path.expandvars(weights.path)).expanduser()
+
+
+def _read(weights: Weights, option: str) -> dict[str, Tensor]:
+    path = _path_of(weights)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UnusableInput(
-            f"initial weights {path} cannot be read ({error.strerror}): put the file there, or train from scratch with "
-            f"--set network.weights=null"
+            f"initial weights {path} cannot be read ({error.strerror}): put the file there, or do without with "
+            f"--set {option}=null"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != weights.sha256:

@@ -1,0 +1,1 @@
+"""Deep-learning radiomics: features inside masks, a signature among them, classifiers, statistics, report."""
