@@ -19,7 +19,7 @@ from tasks.quality import plots
 from tasks.quality.figures import Drawing
 
 SIDE = 100
-LEFT, TOP, WIDTH, HEIGHT = 33, 6, 139, 134
+LEFT, TOP, WIDTH, HEIGHT = 36, 6, 142, 134
 """Of the frame in the drawing, and of the drawing, in units."""
 LEAST_GROUP = 10
 """Samples behind a mean where single values must not be shown."""
@@ -143,9 +143,9 @@ def tenths(pairs: Points) -> list[tuple[float, float]]:
 
 def _roc(name: str, own: Mapping[str, Any]) -> Markup:
     value = own["auroc"]["value"]
-    drawn = [_line([(0, 0), (1, 1)], "chance"), _line(own["curves"]["roc"], "curve")]
-    points = [_dot(1 - p["specificity"]["value"], p["sensitivity"]["value"]) for p in _youden(own)]
-    return _panel(f"{name}: ROC curve, area {_three(value)}.", "1 − specificity", "sensitivity", [*drawn, *points])
+    drawn = [line([(0, 0), (1, 1)], "chance"), line(own["curves"]["roc"], "curve")]
+    points = [dot(1 - p["specificity"]["value"], p["sensitivity"]["value"]) for p in _youden(own)]
+    return panel(f"{name}: ROC curve, area {_three(value)}.", "1 − specificity", "sensitivity", [*drawn, *points])
 
 
 def _youden(own: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -158,10 +158,10 @@ def _youden(own: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _precision(name: str, own: Mapping[str, Any]) -> Markup:
     floor, value = own["auprc"]["chance"], own["auprc"]["value"]
-    level = [_line([(0, floor), (1, floor)], "chance")] if floor is not None else []
-    drawn = [*level, _line(own["curves"]["pr"], "curve")]
+    level = [line([(0, floor), (1, floor)], "chance")] if floor is not None else []
+    drawn = [*level, line(own["curves"]["pr"], "curve")]
     alt = f"{name}: precision over recall, area {_three(value)}; chance is {_three(floor)}."
-    return _panel(alt, "recall", "precision", drawn)
+    return panel(alt, "recall", "precision", drawn)
 
 
 def _reliability(name: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
@@ -169,30 +169,46 @@ def _reliability(name: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
     after = [(b["calibrated_predicted"], b["observed"]) for b in bins if b.get("calibrated_predicted") is not None]
     before = [(b["predicted"], b["observed"]) for b in bins]
     end = min(1.0, math.ceil(10 * max(max(point) for point in [*before, *after])) / 10) or 0.1
-    drawn = [_line([(0, 0), (1, 1)], "chance")]
+    drawn = [line([(0, 0), (1, 1)], "chance")]
     for points, look in ((before, "before"), (after, "after")):
         scaled = [(x / end, y / end) for x, y in points]
-        drawn += [_line(scaled, look), *(_dot(x, y, look) for x, y in scaled)] if scaled else []
+        drawn += [line(scaled, look), *(dot(x, y, look) for x, y in scaled)] if scaled else []
     alt = f"{name}: observed over predicted share in {len(bins)} bins."
-    return _panel(alt, "predicted", "observed", drawn, end)
+    return panel(alt, "predicted", "observed", drawn, (0.0, end), (0.0, end))
 
 
-def _panel(alt: str, xlabel: str, ylabel: str, drawn: Sequence[str], end: float = 1.0) -> Markup:
-    """Frame, ticks at nought, the middle and the end, and what is drawn within."""
+def panel(
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    drawn: Sequence[str],
+    across: tuple[float, float] = (0.0, 1.0),
+    upward: tuple[float, float] = (0.0, 1.0),
+    marks: Sequence[float] = (),
+) -> Markup:
+    """Frame, ticks, and what is drawn within, in shares of the frame.
+
+    Ticks stand at both ends and the middle of either axis; those of the upright one at ``marks``, where there are any.
+    """
+    low, high = upward
+    heights = marks or (low, (low + high) / 2, high)
     ticks = []
     for share in (0.0, 0.5, 1.0):
-        word = html.escape(f"{share * end:g}")
-        x, y = _place(share, 0), _place(0, share)
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        ticks.append(f'<text x="{x[0]}" y="{TOP + SIDE + 10}" text-anchor="{anchor}">{word}</text>')
-        ticks.append(f'<text x="{LEFT - 4}" y="{float(y[1]) + 3:g}" text-anchor="end">{word}</text>')
+        word = _tick(across[0] + share * (across[1] - across[0]))
+        ticks.append(f'<text x="{_place(share, 0)[0]}" y="{TOP + SIDE + 10}" text-anchor="{anchor}">{word}</text>')
+    shares = [(height - low) / (high - low) for height in heights]
+    for height, share in zip(heights, shares, strict=True):
+        down = float(_place(0, share)[1]) + 3
+        ticks.append(f'<text x="{LEFT - 4}" y="{down:g}" text-anchor="end">{_tick(height)}</text>')
     middle = f"{LEFT + SIDE / 2:g}"
     upright = f"translate(8 {TOP + SIDE / 2:g}) rotate(-90)"
     names = (
         f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{html.escape(xlabel)}</text>'
         f'<text transform="{upright}" text-anchor="middle">{html.escape(ylabel)}</text>'
     )
-    cross = f"M{LEFT} {TOP + SIDE / 2:g}h{SIDE}M{LEFT + SIDE / 2:g} {TOP}v{SIDE}"
+    across_at = "".join(f"M{LEFT} {_place(0, share)[1]}h{SIDE}" for share in shares if 0 < share < 1)
+    cross = f"{across_at}M{LEFT + SIDE / 2:g} {TOP}v{SIDE}"
     frame = f'<path class="grid" d="M{LEFT} {TOP}h{SIDE}v{SIDE}h-{SIDE}z{cross}"/>'
     return Markup(
         f'<svg class="panel" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(alt, quote=True)}">'
@@ -200,12 +216,19 @@ def _panel(alt: str, xlabel: str, ylabel: str, drawn: Sequence[str], end: float 
     )
 
 
-def _line(points: Points, look: str) -> str:
+def _tick(value: float) -> str:
+    """With a real minus."""
+    return f"{value:.4g}".replace("-", "−")
+
+
+def line(points: Points, look: str) -> str:
+    """A line through points in shares of the frame; ``look`` is a class of the style sheet."""
     words = " ".join(f"{x},{y}" for x, y in (_place(*point) for point in points))
     return f'<polyline class="{look}" points="{words}"/>'
 
 
-def _dot(x: float, y: float, look: str = "curve") -> str:
+def dot(x: float, y: float, look: str = "curve") -> str:
+    """A dot at a place in shares of the frame."""
     across, down = _place(x, y)
     return f'<circle class="{look}" cx="{across}" cy="{down}" r="2.6"/>'
 

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 INK, MUTED, LINE, SURFACE = "#010101", "#020202", "#030303", "#040404"
 SERIES = tuple(f"#05050{index}" for index in range(6))
@@ -226,6 +226,38 @@ def over_epochs(
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
+    return _svg(figure, alt)
+
+
+@matplotlib.rc_context(STYLE)
+def penalties(
+    alphas: Sequence[float],
+    errors: Sequence[float],
+    spreads: Sequence[float],
+    kept: Sequence[int],
+    chosen: float | None,
+    alt: str,
+) -> str:
+    """Error ± its spread over penalties on a logarithmic axis; below it how much is kept; dashed is the chosen one."""
+    figure = Figure(figsize=(7.6, 3.4), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.04))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    middle, half = np.asarray(errors, dtype=np.float64), np.asarray(spreads, dtype=np.float64)
+    upper.fill_between(alphas, middle - half, middle + half, color=series(4), alpha=0.35, linewidth=0)
+    upper.plot(alphas, middle, color=series(0), linewidth=1.6)
+    lower.plot(alphas, kept, color=series(1), linewidth=1.6, drawstyle="steps-mid")
+    for axes, ylabel in ((upper, "error"), (lower, "features")):
+        if chosen is not None:
+            axes.axvline(chosen, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_ylabel(ylabel)
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=axes is lower))
+    lower.set_xscale("log")
+    lower.set_xlabel("penalty α")
+    lower.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    lower.xaxis.set_minor_formatter(NullFormatter())
+    lower.set_ylim(bottom=0)
     return _svg(figure, alt)
 
 
