@@ -20,7 +20,8 @@ app = typer.Typer()
 @app.command(
     epilog="Examples: `scanmill train nih-intensity-baseline --lake /data/lake` · "
     "`scanmill train mammography-8class --lake /data/lake --set network.size=96 --set training.epochs=8` · "
-    "`scanmill train mine.yaml --lake s3://bucket/lake --release 1a2b3c4d5e6f7a8b --run first`"
+    "`scanmill train mine.yaml --lake s3://bucket/lake --release 1a2b3c4d5e6f7a8b --run first` · "
+    "`scanmill train ovf-radiomics --lake /data/lake --workers 2`"
 )
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a YAML file of your own.")],
@@ -38,17 +39,25 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with a training that was stopped, or begin it anew.")
     ] = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of radiomics: Dask workers [default: one per core]; 0 is in process."),
+    ] = None,
+    dask: Annotated[str | None, typer.Option(help="Of radiomics: scheduler address, such as tcp://host:8786.")] = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
     """Train by a recipe from a published release that verifies and whose gates passed; anything else is refused.
 
     The same recipe, release and code find the finished run at once; a training that was killed goes on from its last
-    checkpoint.
+    checkpoint. A recipe for radiomics is measured, fitted, scored and reported in one go.
     """
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
         settings = tuple(overrides or ())
+        if _is_radiomics(recipe, settings, resume=resume, workers=workers, dask=dask):
+            _radiomics(recipe, lake, release, run, settings, workers, dask, as_json, progress)
+            return
         outcome = _trained_before(recipe, lake, release, run, settings, resume)
         if outcome is None:
             from flows.train import train as flow
@@ -62,6 +71,64 @@ def train(
             from flows.learning_text import trained_text
 
             typer.echo(trained_text(outcome, lake, seconds))
+
+
+def _is_radiomics(
+    recipe: str, overrides: Sequence[str], *, resume: bool, workers: int | None, dask: str | None
+) -> bool:
+    """Raises :class:`ScanmillError` for options that belong to the other kinds of recipes."""
+    from tasks.learning.recipe import load
+    from tasks.schema import ScanmillError
+
+    kind = load(recipe, overrides).kind
+    if kind == "radiomics" and not resume:
+        raise ScanmillError(f"--no-resume: {recipe} finds what it has done by digest; there is nothing to begin anew")
+    if kind != "radiomics" and (workers is not None or dask is not None):
+        raise ScanmillError(f"--workers and --dask are for recipes of kind radiomics, and {recipe} is of kind {kind}")
+    return kind == "radiomics"
+
+
+def _radiomics(
+    recipe: str,
+    lake: str,
+    release: str | None,
+    run: str | None,
+    overrides: tuple[str, ...],
+    workers: int | None,
+    dask: str | None,
+    as_json: bool,
+    progress: bool | None,
+) -> None:
+    from tasks.learning.radiomics.pipeline import finished
+    from tasks.learning.training import insist_on_packages
+    from tasks.storage import insist_on_reachable, location
+
+    began = time.monotonic()
+    insist_on_packages("radiomics")
+    insist_on_reachable(location(lake))
+    outcome = finished(recipe, lake, release, run, overrides)
+    if outcome is None:
+        from flows.radiomics import radiomics as flow
+
+        with showing_progress(False if as_json else progress), running_a_flow():
+            outcome = dict(
+                flow(
+                    recipe=recipe,
+                    lake=lake,
+                    release=release,
+                    run=run,
+                    overrides=overrides,
+                    workers=workers,
+                    dask=dask,
+                )
+            )
+    seconds = time.monotonic() - began
+    if as_json:
+        _print_json(outcome, seconds)
+    else:
+        from flows.learning_text import radiomics_text
+
+        typer.echo(radiomics_text(outcome, lake, seconds))
 
 
 def _trained_before(

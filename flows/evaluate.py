@@ -45,7 +45,8 @@ def evaluate(
         told_to_openlineage(f"evaluate.{recipe.name}") as told,
         steps.in_time(),
     ):
-        outcome = finished(run, lake, resamples) or _evaluated(run, lake, resamples)
+        nodes = scored_radiomics if recipe.kind == "radiomics" else _evaluated
+        outcome = finished(run, lake, resamples) or nodes(run, lake, resamples)
         told.learning(lake, outcome)
         show(lambda: evaluation_artifacts(lake, outcome))
         if promote:
@@ -62,4 +63,11 @@ def _evaluated(run: str, lake: str, resamples: int) -> dict[str, Any]:
     steps.export(run, lake)
     steps.score(run, lake, resamples)
     outcome: dict[str, Any] = steps.report(run, lake, resamples)
+    return outcome
+
+
+def scored_radiomics(run: str, lake: str, resamples: int) -> dict[str, Any]:
+    """The same of a run whose controls are part of its fit."""
+    steps.score_radiomics(run, lake, resamples)
+    outcome: dict[str, Any] = steps.report_radiomics(run, lake, resamples)
     return outcome

@@ -59,6 +59,44 @@ def evaluated_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str
     return "\n".join(lines)
 
 
+def radiomics_text(outcome: Mapping[str, Any], lake: str, seconds: float) -> str:
+    """What a person reads after radiomics: the signature, the model that was chosen, and how it did on every set."""
+    run = find_run(lake, outcome["run"])
+    model, told = read_json(run.folder / "model.json"), read_json(run.folder / "radiomics.json")
+    primary = told["primary"]
+    signature = next(own for own in model["variants"] if own["name"] == primary["variant"])
+    said = words(outcome["headline"], leak=leak_of(run.recipe))
+    source = f"{outcome['dataset']}@{outcome['release']}"
+    began = (
+        f"{run.name} from {source} in {seconds:.1f} s" if outcome["is_new"] else f"nothing to do: {run.name} is done"
+    )
+    lines = [
+        began,
+        f"  {said['title']}",
+        f"  {said['line']}",
+        f"  signature   {primary['variant']}: {len(signature['selected'])} of {signature['steps'][0]['features']:,} "
+        f"features",
+        f"  classifier  {primary['classifier']}, the best of {len(told['models'])} models by cross-validation",
+        *(f"  {name:<11} {_macro(own)}" for name, own in primary["sets"].items()),
+        *(f"  weights: none: {arm} is a random network" for arm in _without_weights(run)),
+        f"report:  {run.report}",
+    ]
+    return "\n".join(lines)
+
+
+def _macro(scored: Mapping[str, Any]) -> str:
+    auroc, accuracy = scored["macro_auroc"], scored["accuracy"]
+    if auroc["value"] is None:
+        return f"not scored: {auroc.get('reason', '')}"
+    interval = f" ({auroc['low']:.3f} to {auroc['high']:.3f})" if auroc["low"] is not None else ""
+    return f"macro AUROC {auroc['value']:.3f}{interval}, accuracy {accuracy['value']:.3f}"
+
+
+def _without_weights(run: Run) -> list[str]:
+    options = run.recipe.radiomics
+    return [name for name, arm in options.arms.items() if arm.weights is None] if options else []
+
+
 def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     """A line per answer in the split that was held out."""
     scored = metrics["splits"].get(metrics["held_out"], {"labels": {}, "classes": {}, "targets": {}})

@@ -69,7 +69,9 @@ def refresh(
         list[str] | None, Field(description="The raw release, if not the one that the preparing deployment is told")
     ] = None,
     prepare: Annotated[str | None, Field(description="Deployment that prepares; default: `prepare/DATASET`")] = None,
-    train: Annotated[str | None, Field(description="Deployment that trains; default: `train/RECIPE`")] = None,
+    train: Annotated[
+        str | None, Field(description="Deployment that trains; default: `train/RECIPE`, or `radiomics/RECIPE`")
+    ] = None,
     evaluate: Annotated[str, Field(description="Deployment that evaluates", min_length=1)] = "evaluate/run",
     prepare_hours: Hours = 24,
     train_hours: Hours = 48,
@@ -97,7 +99,7 @@ def refresh(
             key = f"{wanted.name}-{release}"
             settings = {"overrides": list(overrides)} if overrides else {}
             wish = {"recipe": recipe, "lake": lake, "release": release, **settings}
-            follow(train or f"train/{recipe}", train_hours, key, **wish)
+            follow(train or f"{_flow_of(wanted)}/{recipe}", train_hours, key, **wish)
             run = find_training(lake, wanted, release)
         if run is None:
             return Failed(message=f"{name} is published, and {recipe} completed, but {home(lake)} has no such run")
@@ -105,6 +107,10 @@ def refresh(
     except StepEnded as error:
         return Failed(message=f"{name} is published, but {error}")
     return _ended(f"{name} is trained on and evaluated, as {run.name}", promotion_of(run))
+
+
+def _flow_of(recipe: Recipe) -> str:
+    return "radiomics" if recipe.kind == "radiomics" else "train"
 
 
 def _ended(done: str, promotion: dict[str, Any] | None) -> State[Any]:

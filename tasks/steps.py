@@ -24,6 +24,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 
 from tasks.learning import evaluation, promotion, training
+from tasks.learning.radiomics import pipeline
 from tasks.schema import ScanmillError, UnusableInput
 from tasks.stages import assembly, conversion, documents, metadata, publication, samples_gate
 from tasks.stages import fetch as fetching
@@ -138,3 +139,9 @@ export = task(name="export", **HEALING)(evaluation.export)
 score = task(name="score", **HEALING)(evaluation.score)
 report = task(name="report", **HEALING)(evaluation.report)
 promote = task(name="promote", **HEALING)(promotion.promote)
+
+# Of radiomics, whose scores and report are nodes of their own.
+measure = task(name="measure", **LONG)(pipeline.measure)
+fit = task(name="fit", **LONG)(pipeline.fit)
+score_radiomics = task(name="score", **HEALING)(pipeline.score)
+report_radiomics = task(name="report", **HEALING)(pipeline.report)

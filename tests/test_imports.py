@@ -156,7 +156,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-import flows.evaluate, flows.prepare, flows.refresh, flows.train
+import flows.evaluate, flows.prepare, flows.radiomics, flows.refresh, flows.train
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

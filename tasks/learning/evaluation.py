@@ -65,9 +65,9 @@ def evaluate(run: str, lake: str, resamples: int = RESAMPLES) -> dict[str, Any]:
 def finished(run: str, lake: str, resamples: int = RESAMPLES) -> dict[str, Any] | None:
     """What :func:`evaluate` would return if it had nothing to do; None where it has."""
     own = find_run(lake, run)
-    metrics = _read_metrics(own)
-    is_done = metrics.get("evaluation") == _version(own, resamples) and own.report.is_file()
-    return _outcome(own, metrics, is_new=False) if is_done else None
+    metrics = metrics_of(own)
+    is_done = metrics.get("evaluation") == version_of(own, resamples) and own.report.is_file()
+    return outcome_of(own, metrics, is_new=False) if is_done else None
 
 
 def predict(run: str, lake: str) -> None:
@@ -220,12 +220,12 @@ def score(run: str, lake: str, resamples: int = RESAMPLES) -> None:
 def report(run: str, lake: str, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Node: the page, the model card, and metrics.json, which says that all the others are there."""
     view = _View(run, lake)
-    metrics = {**view.left("scores")["metrics"], "evaluation": _version(view.run, resamples)}
+    metrics = {**view.left("scores")["metrics"], "evaluation": version_of(view.run, resamples)}
     run_report.write(view.run, metrics)
     kept = _without_pairs(metrics) if find(view.recipe.dataset).is_restricted else metrics
     write_bytes(view.run.folder / "metrics.json", readable_json(kept))
     remove_tree(view.run.folder / NODES)
-    return _outcome(view.run, metrics, is_new=True)
+    return outcome_of(view.run, metrics, is_new=True)
 
 
 def _without_pairs(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +268,7 @@ class _View:
 
     @cached_property
     def release(self) -> Release:
-        return _source(self.run, self.lake)
+        return source_of(self.run, self.lake)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -374,7 +374,7 @@ class _View:
 
     @cached_property
     def _of(self) -> str:
-        return digest(_version(self.run, 0))
+        return digest(version_of(self.run, 0))
 
 
 def _shuffled(view: _View, number: int) -> dict[str, Any]:
@@ -420,7 +420,8 @@ def _annotated_rows(view: _View, split: str) -> list[int]:
     return [int(row) for row in rows[::every]]
 
 
-def _outcome(run: Run, metrics: Mapping[str, Any], *, is_new: bool) -> dict[str, Any]:
+def outcome_of(run: Run, metrics: Mapping[str, Any], *, is_new: bool) -> dict[str, Any]:
+    """What an evaluation returns: names and the one number that stands for the run."""
     return {
         "run": run.name,
         "release": run.about["identity"]["release"],
@@ -432,9 +433,9 @@ def _outcome(run: Run, metrics: Mapping[str, Any], *, is_new: bool) -> dict[str,
     }
 
 
-def _version(run: Run, resamples: int) -> dict[str, Any]:
+def version_of(run: Run, resamples: int) -> dict[str, Any]:
     """What an evaluation depends on; the run's own digest stands for model and data."""
-    sources = ("tasks/learning/**/*.py", "tasks/learning/*.jinja", "tasks/learning/*.css")
+    sources = ("tasks/learning/**/*.py", "tasks/learning/**/*.jinja", "tasks/learning/**/*.css")
     look = ("tasks/quality/plots.py", "tasks/quality/figures.py", "tasks/quality/*.css", "tasks/quality/*.jinja")
     return {
         "run_digest": run.about["digest"],
@@ -445,14 +446,16 @@ def _version(run: Run, resamples: int) -> dict[str, Any]:
     }
 
 
-def _read_metrics(run: Run) -> dict[str, Any]:
+def metrics_of(run: Run) -> dict[str, Any]:
+    """``metrics.json``. Raises :class:`DataRefused` where it is damaged."""
     try:
         return dict(read_json(run.folder / "metrics.json"))
     except (OSError, ValueError, TypeError) as error:
         raise DataRefused(f"{run.folder / 'metrics.json'} is damaged: {error}") from error
 
 
-def _source(run: Run, lake: str) -> Release:
+def source_of(run: Run, lake: str) -> Release:
+    """The release that a run was trained from. Raises :class:`DataRefused` where it is another one by now."""
     identity = run.about["identity"]
     release = find_release(lake, run.recipe.dataset, identity["release"])
     if release.manifest_sha256 != identity["manifest_sha256"]:

@@ -72,7 +72,10 @@ def _network_run(run: str, lake: str) -> Run:
     own = find_run(lake, run)
     insist_on_packages(own.recipe.kind)
     if own.recipe.kind != "network":
-        raise DataRefused(f"run {own.name} is a baseline: its predictions are in {own.folder / 'predictions.csv'}")
+        raise DataRefused(
+            f"run {own.name} is of kind {own.recipe.kind}: what it says of its release is in "
+            f"{own.folder / 'predictions.parquet'}"
+        )
     return own
 
 

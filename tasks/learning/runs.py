@@ -21,7 +21,15 @@ from tasks.storage import Location, is_remote, location, read_bytes, remove_tree
 FORMAT_VERSION = 1
 MARKER = "run.json"
 """Written last: a run that has it is whole."""
-VOUCHED = ("recipe.yaml", "model.json", "model.safetensors", "metrics.csv", "environment.json")
+VOUCHED = (
+    "recipe.yaml",
+    "model.json",
+    "model.safetensors",
+    "metrics.csv",
+    "environment.json",
+    "features.parquet",
+    "models.parquet",
+)
 """Files that never change again; ``run.json`` holds their SHA-256."""
 LATEST = "latest"
 """Folder beside the runs: which of them to use (:mod:`tasks.learning.promotion`)."""
@@ -29,8 +37,34 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TRAINED_BY: Mapping[str, tuple[str, ...]] = {
     "intensity-baseline": ("numpy", "opencv-python-headless", "scikit-learn"),
     "network": ("lightning", "monai", "numpy", "opencv-python-headless", "scikit-learn", "torch"),
+    "radiomics": (
+        "PyWavelets",
+        "SimpleITK",
+        "monai",
+        "numpy",
+        "opencv-python-headless",
+        "pyradiomics",
+        "scikit-learn",
+        "scipy",
+        "torch",
+    ),
 }
 """Libraries whose version can change a model."""
+RADIOMICS_BY = (
+    "classifiers",
+    "deep",
+    "feature_chunks",
+    "feature_table",
+    "fitting",
+    "folds",
+    "logistic",
+    "pipeline",
+    "regions",
+    "selection",
+    "signature",
+    "texture",
+    "variants",
+)
 MADE_BY: Mapping[str, tuple[str, ...]] = {
     "intensity-baseline": ("baseline", "dealing", "intensities", "reading", "recipe", "training", "truths"),
     "network": (
@@ -41,6 +75,15 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
         "learner",
         "losses",
         "network_training",
+        "networks",
+        "reading",
+        "recipe",
+        "truths",
+        "weights",
+    ),
+    "radiomics": (
+        "dealing",
+        *(f"radiomics/{name}" for name in RADIOMICS_BY),
         "networks",
         "reading",
         "recipe",

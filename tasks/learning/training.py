@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 NEEDED = {
     "intensity-baseline": ("sklearn",),
     "network": ("sklearn", "torch", "monai", "lightning", "safetensors", "onnx", "onnxruntime"),
+    "radiomics": ("sklearn", "torch", "monai", "safetensors", "radiomics"),
 }
+PUBLISHED_AS = {"sklearn": "scikit-learn", "radiomics": "pyradiomics"}
 UNFINISHED = ".training-"
 """Of folders in ``runs/`` that hold checkpoints of a training that has not come to its end."""
 
@@ -43,6 +45,8 @@ def train(
     """
     began = time.time()
     wanted = load(recipe, overrides)
+    if wanted.kind == "radiomics":
+        raise ScanmillError(f"{wanted.name} is a recipe for radiomics: run the flow `radiomics`, not `train`")
     insist_on_packages(wanted.kind)
     source = find_release(lake, wanted.dataset, release)
     about = runs.identity(wanted, source)
@@ -78,6 +82,8 @@ def forget_unfinished(recipe: str, lake: str, release: str | None = None, overri
     from tasks.learning import network_training
 
     wanted = load(recipe, overrides)
+    if wanted.kind == "radiomics":
+        raise ScanmillError(f"{wanted.name}: what radiomics has finished is found by its digest, and never begun anew")
     if wanted.kind == "network":
         source = find_release(lake, wanted.dataset, release)
         network_training.begin_anew(_job(wanted, source, lake, runs.identity(wanted, source)))
@@ -95,10 +101,14 @@ def outcome(name: str, source: Release, recipe: Recipe, *, is_new: bool) -> dict
 
 
 def insist_on_packages(kind: str) -> None:
-    """Raise :class:`ScanmillError` where packages of the extra ``learn`` are missing."""
+    """Raise :class:`ScanmillError` where packages of the extra ``learn``, or PyRadiomics, are missing."""
     missing = [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
+    if missing == ["radiomics"]:
+        from tasks.learning.radiomics.texture import insist_on_pyradiomics
+
+        insist_on_pyradiomics()
     if missing:
-        named = ", ".join({"sklearn": "scikit-learn"}.get(name, name) for name in missing)
+        named = ", ".join(PUBLISHED_AS.get(name, name) for name in missing)
         raise ScanmillError(f"training and evaluation need {named}: pip install 'scanmill[learn]'")
 
 

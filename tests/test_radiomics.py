@@ -1,0 +1,154 @@
+"""Radiomics from the command line: a published release with masks to a run, its files, and what a second time costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.command import scanmill
+from tests.fakes import ovf_radiomics
+from tests.pyradiomics_baselines import needs_pyradiomics
+
+pytestmark = needs_pyradiomics
+
+SMALL = [
+    "radiomics.log_sigmas=[]",
+    "radiomics.wavelet=null",
+    "radiomics.size=32",
+    "radiomics.folds=3",
+    "radiomics.bootstraps=4",
+    "radiomics.classifiers=[logistic-regression, gaussian-nb]",
+]
+SETTINGS = [part for setting in SMALL for part in ("--set", setting)]
+VARIANTS = ["radiomics", "deep@radimagenet", "fused@radimagenet", "deep@imagenet", "fused@imagenet"]
+FILES = {
+    "README.md",
+    "features.parquet",
+    "metrics.json",
+    "model.json",
+    "models.parquet",
+    "predictions.csv",
+    "predictions.parquet",
+    "radiomics.json",
+    "recipe.yaml",
+    "report/index.html",
+    "run.json",
+}
+
+
+def answered(command: str, *arguments: object) -> dict[str, Any]:
+    """What a command prints with ``--json``."""
+    result = scanmill(command, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def prepared(raw: Path, lake: Path) -> str:
+    """The release id."""
+    return str(answered("prepare", "ovf-radiomics", "--raw", raw, "--lake", lake, "--workers", 0)["release"])
+
+
+def trained(lake: Path, workers: int = 0) -> dict[str, Any]:
+    return answered("train", "ovf-radiomics", "--lake", lake, *SETTINGS, "--workers", workers)
+
+
+def chunks_in(lake: Path) -> dict[str, int]:
+    """Feature chunk to when it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (lake / "ovf-radiomics" / "features").glob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def mill(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """Raw folder, lake, and what training on two Dask workers answered."""
+    folder = tmp_path_factory.mktemp("vertebrae")
+    ovf_radiomics.write(folder / "raw", images=180, seed=3)
+    prepared(folder / "raw", folder / "lake")
+    return folder / "raw", folder / "lake", trained(folder / "lake", workers=2)
+
+
+def test_one_command_leaves_a_whole_run(mill: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, lake, outcome = mill
+    home = lake / "runs" / outcome["run"]
+    assert outcome["is_new"]
+    assert {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()} == FILES
+    assert [path.name for path in (lake / "runs").iterdir()] == [home.name]
+    told, model = (json.loads((home / name).read_text()) for name in ("radiomics.json", "model.json"))
+    assert [own["name"] for own in model["variants"]] == VARIANTS
+    assert {own["name"] for own in told["sets"]} == {"train", "internal", "external", "prospective"}
+    assert len(told["models"]) == len(VARIANTS) * 2
+    assert (told["arms"]["first"], told["arms"]["second"]) == ("fused@radimagenet", "fused@imagenet")
+    metrics = json.loads((home / "metrics.json").read_text())
+    primary = told["primary"]["sets"]["external"]["macro_auroc"]
+    assert metrics["splits"]["external"]["classes"]["fracture"]["auroc"]["value"] == pytest.approx(
+        primary["value"], abs=1e-12
+    )
+    assert outcome["headline"]["split"] == "external"
+    page = (home / "report" / "index.html").read_text()
+    assert f"{primary['value']:.3f}" in page
+    assert "weights: none" in page
+
+
+def test_features_and_predictions_have_a_row_per_vertebra(mill: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, lake, outcome = mill
+    home = lake / "runs" / outcome["run"]
+    (manifest,) = (lake / "ovf-radiomics" / "releases").glob("*/manifest.json")
+    written = sum(split["samples"] for split in json.loads(manifest.read_text())["splits"].values())
+    features = pq.read_table(home / "features.parquet")
+    assert features.num_rows == written
+    table = features.to_pandas()
+    is_measured = table["reason"] == ""
+    said_of = pd.read_parquet(home / "models.parquet")
+    assert set(said_of["sample_id"]) == set(table.loc[is_measured, "sample_id"])
+    shares = said_of.drop(columns="sample_id").to_numpy().reshape(len(said_of), -1, 3)
+    np.testing.assert_allclose(shares.sum(axis=2), 1.0, atol=1e-6)
+
+
+def test_again_there_is_nothing_to_do_and_in_process_the_same_bytes(
+    mill: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, lake, outcome = mill
+    again = trained(lake)
+    assert (again["run"], again["is_new"]) == (outcome["run"], False)
+    shutil.copytree(lake / "ovf-radiomics" / "releases", tmp_path / "ovf-radiomics" / "releases")
+    shutil.copy(lake / "ovf-radiomics" / "latest.json", tmp_path / "ovf-radiomics" / "latest.json")
+    other = trained(tmp_path)
+    for name in FILES - {"run.json", "report/index.html"}:
+        assert (tmp_path / "runs" / other["run"] / name).read_bytes() == (
+            lake / "runs" / outcome["run"] / name
+        ).read_bytes(), name
+
+
+def test_evaluate_compare_and_promote_take_such_a_run(mill: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, lake, outcome = mill
+    run = outcome["run"]
+    before = (lake / "runs" / run / "metrics.json").read_bytes()
+    assert not answered("evaluate", run, "--lake", lake, "--promote")["is_new"]
+    assert (lake / "runs" / run / "metrics.json").read_bytes() == before
+    assert json.loads((lake / "runs" / "latest" / "ovf-radiomics.json").read_text())["run"] == run
+    assert answered("compare", run, run, "--lake", lake, "--resamples", 20)["macro"]["difference"] == 0
+
+
+def test_one_changed_image_costs_one_chunk_of_each_kind(mill: tuple[Path, Path, dict[str, Any]]) -> None:
+    raw, lake, outcome = mill
+    features = pd.read_parquet(lake / "runs" / outcome["run"] / "features.parquet", columns=["sample_id", "reason"])
+    before = chunks_in(lake)
+    name = features.loc[features["reason"] == "", "sample_id"].iloc[0]
+    image = raw / "images" / f"{name}.png"
+    pixels = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    is_encoded, data = cv2.imencode(".png", np.clip(pixels.astype(int) + 7, 0, 255).astype(np.uint8))
+    assert is_encoded
+    image.write_bytes(data.tobytes())
+    prepared(raw, lake)
+    trained(lake)
+    after = chunks_in(lake)
+    assert {chunk: after[chunk] for chunk in before} == before
+    assert len(set(after) - set(before)) == 3, "one of PyRadiomics and one of each arm"
