@@ -4,26 +4,42 @@ VENV   ?= .venv
 # Test files that run at the same time; each process has a Prefect server of its own, 300 MB.
 JOBS   ?= 2
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo deploy test lint check format bench clean
+.PHONY: help setup demo deploy radiomics test lint check format bench clean
+.NOTPARALLEL:  # one pip at a time
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 # One stamp per set of packages: the demo does without the test tools.
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scanmill needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing scanmill into $(VENV) (about a minute)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@$(PIP) -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) -e '.[dev]'
 	@touch $@
 
-setup: $(VENV)/.dev  ## a virtual environment with everything for development
+$(VENV)/.learn: $(VENV)/.run
+	@$(PIP) -e '.[learn]'
+	@touch $@
+
+# PyRadiomics takes two steps and a C compiler: it imports numpy while it is built and does not say so. Where that cannot be
+# (no compiler, no network), everything else goes on without it and this is tried again the next time; only in CI it ends here.
+$(VENV)/.radiomics: $(VENV)/.run
+	@{ $(PIP) numpy wheel setuptools && $(PIP) --no-build-isolation pyradiomics==3.0.1; } >$(VENV)/radiomics.log 2>&1 && touch $@ || { \
+	    grep -i 'error:' $(VENV)/radiomics.log | tail -n 4 >&2; \
+	    echo "PyRadiomics could not be installed: why stands above, and all of it in $(VENV)/radiomics.log." >&2; \
+	    echo "It needs a C compiler and the headers of Python (Debian: apt-get install gcc libc6-dev python3-dev)." >&2; \
+	    echo "Without it the tests of radiomics are skipped." >&2; \
+	    test -z "$(CI)$(SCANMILL_REQUIRE_ALL)"; }
+
+setup: $(VENV)/.dev $(VENV)/.radiomics  ## a virtual environment with everything for development
 
 demo: $(VENV)/.run  ## a made-up dataset from raw archives to report, in about a minute
 	@$(BIN)/scanmill demo --folder scanmill-demo
@@ -31,7 +47,10 @@ demo: $(VENV)/.run  ## a made-up dataset from raw archives to report, in about a
 deploy: $(VENV)/.run  ## work pools, automations and deployments on the Prefect server at PREFECT_API_URL
 	@$(BIN)/scanmill deploy
 
-test: $(VENV)/.dev  ## all tests
+radiomics: $(VENV)/.learn $(VENV)/.radiomics  ## what `scanmill train ovf-radiomics` needs: torch and its like, PyRadiomics
+	@test -e $(VENV)/.radiomics
+
+test: $(VENV)/.dev $(VENV)/.radiomics  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: lint test  ## format, lint, types and tests

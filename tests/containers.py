@@ -49,6 +49,12 @@ def dockerfile() -> dict[str, Stage]:
     return stages
 
 
+def pinned() -> dict[str, str]:
+    """Version of each package in the constraints, by its name in small letters."""
+    lines = [line.split()[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    return {name.lower(): version for name, version in (line.split("==") for line in lines)}
+
+
 def copied(stage: Stage) -> list[tuple[list[str], str]]:
     """Sources and target of every COPY from the build context."""
     words = [line.split() for line in stage.all("COPY") if not line.startswith("--from=")]

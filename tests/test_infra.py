@@ -173,3 +173,59 @@ def test_bucket_of_the_lake_is_made_once_and_left_alone_afterwards() -> None:
             assert b"<Name>films</Name>" in answer.read()
     finally:
         storage.stop()
+
+
+STEPS = (
+    "pip install numpy wheel setuptools",
+    f"pip install --no-build-isolation pyradiomics=={containers.pinned()['pyradiomics']}",
+)
+"""How PyRadiomics comes to be installed; there is no shorter way."""
+
+
+@pytest.mark.parametrize("place", ["README.md", "docs/radiomics.md", "infra/Dockerfile", "Makefile"])
+def test_pyradiomics_is_installed_by_the_same_two_steps_wherever_it_is(place: str) -> None:
+    text = (ROOT / place).read_text().replace("$(PIP)", "pip install")
+    assert 0 <= text.find(STEPS[0]) < text.find(STEPS[1])
+
+
+def test_whoever_lacks_pyradiomics_is_told_the_two_steps() -> None:
+    from tasks.learning.training import PYRADIOMICS
+
+    assert all(step in PYRADIOMICS for step in STEPS)
+
+
+def test_the_compiler_stays_out_of_the_images() -> None:
+    programs = {name for name, stage in STAGES.items() if any("gcc" in line for line in stage.all("RUN"))}
+    assert programs == {"packages-gpu"}
+    built_on = {name: stage.all("RUN") for name, stage in STAGES.items() if name in FINAL.values()}
+    assert not any("apt-get" in line for lines in built_on.values() for line in lines)
+    assert [line.split()[1:] for line in STAGES["gpu"].all("COPY") if "packages-gpu" in line] == [["/opt/venv"] * 2]
+
+
+def test_all_that_pyradiomics_needs_is_pinned() -> None:
+    needed = {"setuptools", "wheel", "numpy", "simpleitk", "pywavelets", "pykwalify", "six"}
+    needed |= {"docopt", "ruamel.yaml", "python-dateutil"}  # what pykwalify needs
+    assert needed <= containers.pinned().keys()
+
+
+def make(venv: Path, target: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``make`` for a virtual environment that has all but PyRadiomics, and whose pip fails."""
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").write_text("#!/bin/sh\necho 'error: no compiler' >&2\nexit 1\n")
+    (venv / "bin/python").chmod(0o755)
+    for stamp in (".run", ".dev", ".learn"):
+        (venv / stamp).touch()
+    told = {name: value for name, value in os.environ.items() if name not in {"CI", "SCANMILL_REQUIRE_ALL"}}
+    line = ["make", "--silent", f"VENV={venv}", str(target)]
+    return subprocess.run(line, env=told | variables, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_make_goes_on_without_pyradiomics_and_says_what_follows_but_not_in_ci(tmp_path: Path) -> None:
+    laptop = make(tmp_path / "laptop", "setup")
+    assert laptop.returncode == 0
+    assert "error: no compiler" in laptop.stderr
+    assert "apt-get install gcc" in laptop.stderr
+    assert "tests of radiomics are skipped" in laptop.stderr
+    assert not (tmp_path / "laptop/.radiomics").exists(), "the next time it is tried again"
+    assert make(tmp_path / "ci", "setup", CI="true").returncode != 0
+    assert make(tmp_path / "asked", "radiomics").returncode != 0
