@@ -241,7 +241,10 @@ def predict(
         typer.Option(metavar="SPLIT", help="Which samples [default: those without labels, or all]."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Images of yours instead: PNG and JPEG of this folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Images of yours instead: PNG and JPEG in it; of radiomics, in its images/ and masks/."
+        ),
     ] = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -60,6 +61,12 @@ def trained(lake: Path, workers: int = 0) -> dict[str, Any]:
     return answered("train", "ovf-radiomics", "--lake", lake, *SETTINGS, "--workers", workers)
 
 
+def table_of(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of a CSV of predictions, by sample id."""
+    with path.open(newline="") as stream:
+        return {row["sample_id"]: row for row in csv.DictReader(stream)}
+
+
 def chunks_in(lake: Path) -> dict[str, int]:
     """Feature chunk to when it was written."""
     return {path.name: path.stat().st_mtime_ns for path in (lake / "ovf-radiomics" / "features").glob("*.parquet")}
@@ -69,7 +76,7 @@ def chunks_in(lake: Path) -> dict[str, int]:
 def mill(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
     """Raw folder, lake, and what training on two Dask workers answered."""
     folder = tmp_path_factory.mktemp("vertebrae")
-    ovf_radiomics.write(folder / "raw", images=180, seed=3)
+    ovf_radiomics.write(folder / "raw", images=90, seed=3, defects=False)
     prepared(folder / "raw", folder / "lake")
     return folder / "raw", folder / "lake", trained(folder / "lake", workers=2)
 
@@ -124,6 +131,28 @@ def test_again_there_is_nothing_to_do_and_in_process_the_same_bytes(
         assert (tmp_path / "runs" / other["run"] / name).read_bytes() == (
             lake / "runs" / outcome["run"] / name
         ).read_bytes(), name
+
+
+def test_the_primary_model_answers_for_other_vertebrae_and_says_where_it_cannot(
+    mill: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    raw, lake, outcome = mill
+    run = outcome["run"]
+    answered("predict", run, "--lake", lake, "--split", "external", "--out", tmp_path / "known.csv")
+    known = table_of(tmp_path / "known.csv")
+    name, other = list(known)[:2]
+    for kind, names in (("images", (name, other)), ("masks", (name,))):
+        (tmp_path / "new" / kind).mkdir(parents=True)
+        for one in names:
+            shutil.copy(raw / kind / f"{one}.png", tmp_path / "new" / kind)
+    said = answered("predict", run, "--lake", lake, "--images", tmp_path / "new", "--out", tmp_path / "new.csv")
+    assert said["rows"] == 2
+    new = table_of(tmp_path / "new.csv")
+    assert new[name] == known[name]
+    assert new[name]["reason"] == ""
+    assert float(new[name]["probability.fracture.class_0"]) >= 0
+    assert new[other]["probability.fracture.class_0"] == new[other]["predicted_label"] == ""
+    assert new[other]["reason"] == f"missing-mask: there is no {other}.png in masks/"
 
 
 def test_evaluate_compare_and_promote_take_such_a_run(mill: tuple[Path, Path, dict[str, Any]]) -> None:

@@ -337,7 +337,7 @@ def test_measuring_texture_loads_neither_torch_nor_what_only_the_driver_needs() 
     code = (
         "import sys\nfrom tasks.learning.radiomics import feature_chunks as f\n"
         "from tasks.learning.recipe import Arm, Radiomics\n"
-        "f._measure_of(f.Engine(Radiomics(arms={'a': Arm(input='imagenet')}), 0))\nprint(*sys.modules)"
+        "f.measure_of(f.Engine(Radiomics(arms={'a': Arm(input='imagenet')}), 0))\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "radiomics" in done.stdout.split()

@@ -24,7 +24,11 @@ def of_split(run: str, lake: str, split: str | None = None) -> tuple[bytes, int]
 
     Raises :class:`ScanmillError` for a split that the release does not have.
     """
-    own = _network_run(run, lake)
+    own = _able_run(run, lake)
+    if own.recipe.kind == "radiomics":
+        from tasks.learning.radiomics import applied
+
+        return applied.of_split(own, lake, split)
     from tasks.learning.network_run import say
 
     release = find_release(lake, own.recipe.dataset, own.about["identity"]["release"])
@@ -42,9 +46,14 @@ def of_split(run: str, lake: str, split: str | None = None) -> tuple[bytes, int]
 def of_folder(run: str, lake: str, folder: Path) -> tuple[bytes, int]:
     """The same of the PNG and JPEG files of a folder, by name; clinical inputs are taken as unknown.
 
-    Raises :class:`UnusableInput` where there is none, and :class:`DataRefused` for one that cannot be read.
+    Of a run of radiomics the folder has ``images`` and ``masks``. Raises :class:`UnusableInput` where there is no
+    image, and :class:`DataRefused` for one that cannot be read.
     """
-    own = _network_run(run, lake)
+    own = _able_run(run, lake)
+    if own.recipe.kind == "radiomics":
+        from tasks.learning.radiomics import applied
+
+        return applied.of_folder(own, lake, folder)
     import torch
 
     from tasks.learning.learner import as_shares
@@ -68,14 +77,11 @@ def of_folder(run: str, lake: str, folder: Path) -> tuple[bytes, int]:
     return to_csv(samples, questions, by_question(np.concatenate(answers), questions), names), len(paths)
 
 
-def _network_run(run: str, lake: str) -> Run:
+def _able_run(run: str, lake: str) -> Run:
     own = find_run(lake, run)
     insist_on_packages(own.recipe.kind)
-    if own.recipe.kind != "network":
-        raise DataRefused(
-            f"run {own.name} is of kind {own.recipe.kind}: what it says of its release is in "
-            f"{own.folder / 'predictions.parquet'}"
-        )
+    if own.recipe.kind == "intensity-baseline":
+        raise DataRefused(f"run {own.name} is a baseline: its predictions are in {own.folder / 'predictions.csv'}")
     return own
 
 

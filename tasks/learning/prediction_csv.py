@@ -21,8 +21,11 @@ def to_csv(
     names: Sequence[str] | None = None,
     *,
     thresholds: Mapping[str, float] | None = None,
+    reasons: Sequence[str] | None = None,
 ) -> bytes:
     """UTF-8 CSV with a heading, rows in the order of ``samples``; what could not be answered is empty.
+
+    ``reasons`` say why, in a last column ``reason``.
 
     Columns are ``image_name`` (of ``names``, else the base name of ``member``), ``sample_id``, then per question: of
     classes ``predicted_label`` (the likeliest; ``predicted_label.Q`` where there are several such questions) and
@@ -35,6 +38,8 @@ def to_csv(
     is_only_one = sum(question.kind == "classes" for question in questions) == 1
     for question in questions:
         columns |= _columns(question, answers.get(question.name), len(samples), is_only_one, thresholds or {})
+    if reasons is not None:
+        columns["reason"] = list(reasons)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

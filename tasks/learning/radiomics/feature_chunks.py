@@ -198,7 +198,7 @@ def measure_chunk(chunk: FeatureChunk, *, release: str, manifest_sha256: str, fo
     source = _opened(release, manifest_sha256)
     ids = [sample.sample_id for sample in chunk.samples]
     rows = pd.Index(source.samples["sample_id"]).get_indexer(ids).astype(np.int64)
-    measure = _measure_of(chunk.engine)
+    measure = measure_of(chunk.engine)
     reasons: list[str] = []
     values: list[Values | None] = []
     with refusing():
@@ -219,7 +219,11 @@ def measure_chunk(chunk: FeatureChunk, *, release: str, manifest_sha256: str, fo
     write_bytes(location(folder) / chunk.file_name, buffer.getvalue())
 
 
-def _measure_of(engine: Engine) -> Measure:
+def measure_of(engine: Engine) -> Measure:
+    """Pixels and mask of one sample to the features of an engine, in their order.
+
+    What it returns raises :class:`texture.Unmeasurable`.
+    """
     if engine.arm is None:
         settings = texture.settings_of(engine.options)
         wanted = texture.names(settings)

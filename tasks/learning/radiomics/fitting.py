@@ -6,7 +6,7 @@ fold, and then once on all of them. No other row enters, and no time of day is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,6 +116,36 @@ def fit_variant(
         "logistic": _plain(table.names, found, fits, class_names),
     }
     return mapping, pd.DataFrame(said)
+
+
+def finished_model(
+    variant: Variant,
+    names: Sequence[str],
+    values: Values,
+    truth: npt.NDArray[Any],
+    groups: npt.NDArray[Any] | pd.Series,
+    is_train: npt.NDArray[np.bool_],
+    class_names: Sequence[str],
+    options: Radiomics,
+    seed: int,
+    classifier: ClassifierName,
+    parameters: Parameters,
+) -> Callable[[Values], Values]:
+    """The model that :func:`fit_variant` had at its end, fitted again: rows × ``names`` to rows × classes.
+
+    Nothing is ever unpickled; a fit is seconds, and the same rows give the same model.
+    """
+    table = _trained(variant, names, values, truth, groups, is_train, class_names)
+    columns = _columns(variant, names)
+    with threadpool_limits(limits=1):
+        found = find(table, by_patient(table, options.folds, seed), options)
+        model = fitted(classifier, parameters, found.of(table), _state(seed))
+
+    def said_of(rows: Values) -> Values:
+        with threadpool_limits(limits=1):
+            return probabilities(model, found.filters.transform(rows[:, columns]), len(class_names))
+
+    return said_of
 
 
 def shuffled_controls(

@@ -177,30 +177,41 @@ def fit_piece(piece: Piece, *, folder: str) -> None:
 
     place = location(folder)
     recipe = parse(read_bytes(place / "recipe.yaml"), name="recipe", where=folder)
-    rows, table = read_frame(place / "rows.parquet"), read_frame(place / "features.parquet")
-    # A vertebra of unknown class teaches nothing; in the other sets it is answered like any other.
-    is_told = (table["reason"] == "") & (rows["truth"].notna() | (rows["split"] != recipe.splits.train))
-    rows, table = rows[is_told].reset_index(drop=True), table[is_told].reset_index(drop=True)
-    names = piece.variant.columns(list(table.columns))
-    inputs = (
-        piece.variant,
-        names,
-        table[names].to_numpy(np.float64),
-        rows["truth"].to_numpy(np.float64),
-        rows["group_id"],
-        (rows["split"] == recipe.splits.train).to_numpy(),
-        recipe.questions()[0].of,
-        radiomics_of(recipe),
-        recipe.seed,
+    rows, inputs = inputs_of(
+        recipe, piece.variant, read_frame(place / "rows.parquet"), read_frame(place / "features.parquet")
     )
     if piece.control is not None:
-        (auroc,) = fitting.shuffled_controls(*inputs, [piece.control])
+        (auroc,) = fitting.shuffled_controls(**inputs, numbers=[piece.control])
         write_json(place / piece.file_name, {"auroc": auroc})
         return
-    mapping, said = fitting.fit_variant(*inputs)
+    mapping, said = fitting.fit_variant(**inputs)
     said.insert(0, "sample_id", rows["sample_id"])
     write_bytes(place / f"{piece.variant.name}.parquet", _parquet(pa.Table.from_pandas(said, preserve_index=False)))
     write_json(place / piece.file_name, mapping)
+
+
+def inputs_of(
+    recipe: Recipe, variant: Variant, rows: pd.DataFrame, table: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rows that could be measured, and what :mod:`tasks.learning.radiomics.fitting` is told of them.
+
+    ``rows`` are ``sample_id group_id split truth``, ``table`` is ``features.parquet``, in the same order.
+    """
+    # A vertebra of unknown class teaches nothing; in the other sets it is answered like any other.
+    is_told = (table["reason"] == "") & (rows["truth"].notna() | (rows["split"] != recipe.splits.train))
+    rows, table = rows[is_told].reset_index(drop=True), table[is_told].reset_index(drop=True)
+    names = variant.columns(list(table.columns))
+    return rows, {
+        "variant": variant,
+        "names": names,
+        "values": table[names].to_numpy(np.float64),
+        "truth": rows["truth"].to_numpy(np.float64),
+        "groups": rows["group_id"],
+        "is_train": (rows["split"] == recipe.splits.train).to_numpy(),
+        "class_names": recipe.questions()[0].of,
+        "options": radiomics_of(recipe),
+        "seed": recipe.seed,
+    }
 
 
 def _fitted(recipe: Recipe, source: Release, lake: str, folder: Location, address: str | None) -> dict[str, bytes]:
@@ -210,7 +221,7 @@ def _fitted(recipe: Recipe, source: Release, lake: str, folder: Location, addres
 
     samples = dealt(source, recipe)
     features = feature_table.gather(source, recipe, samples, lake)
-    rows = samples[["sample_id", "group_id", "split"]].assign(truth=_truth(samples, recipe))
+    rows = rows_of(samples, recipe)
     inputs = {
         "recipe.yaml": recipe.as_yaml(),
         "rows.parquet": _parquet(pa.Table.from_pandas(rows, preserve_index=False)),
@@ -252,6 +263,11 @@ def _done(pieces: Sequence[Piece], folder: Location, address: str | None) -> lis
     if lost:
         raise UnusableInput("; ".join(f"{piece} {why}" for piece, why in lost) + ": give the workers more memory")
     return [read_json(folder / piece.file_name) for piece in pieces]
+
+
+def rows_of(samples: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """What a fit has to know of samples: ``sample_id group_id split truth``."""
+    return samples[["sample_id", "group_id", "split"]].assign(truth=_truth(samples, recipe))
 
 
 def _truth(samples: pd.DataFrame, recipe: Recipe) -> Values:
