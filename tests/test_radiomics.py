@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import cv2
+import jsonschema
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.command import scanmill
+from tasks.learning import recipe as recipes
+from tasks.learning import scores
+from tests.command import environment, said, scanmill, start
 from tests.fakes import ovf_radiomics
 from tests.pyradiomics_baselines import needs_pyradiomics
 
@@ -29,6 +35,8 @@ SMALL = [
     "radiomics.classifiers=[logistic-regression, gaussian-nb]",
 ]
 SETTINGS = [part for setting in SMALL for part in ("--set", setting)]
+DATASET = RECIPE = "ovf-radiomics"
+NOWHERE = f"{{path: no.pt, sha256: {'a' * 64}, layout: torchvision}}"
 VARIANTS = ["radiomics", "deep@radimagenet", "fused@radimagenet", "deep@imagenet", "fused@imagenet"]
 FILES = {
     "README.md",
@@ -101,6 +109,36 @@ def test_one_command_leaves_a_whole_run(mill: tuple[Path, Path, dict[str, Any]])
     page = (home / "report" / "index.html").read_text()
     assert f"{primary['value']:.3f}" in page
     assert "weights: none" in page
+    jsonschema.validate(metrics, json.loads((Path(scores.__file__).parent / "metrics.schema.json").read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--no-resume"], "there is nothing to begin anew"),
+        (["--set", "radiomics.sise=32"], "unknown key 'radiomics.sise'; known: .*size"),
+        (["--set", "radiomics.arms={}"], "radiomics.arms: .*at least 1"),
+        (["--set", "radiomics.classifiers=[svm, svm]"], "one is named twice"),
+        (["--set", "splits.validation=internal"], "chooses by cross-validation: no validation"),
+        (["--set", f"radiomics.arms.imagenet.weights={NOWHERE}"], "no.pt"),
+        (["--set", "radiomics.folds=20"], "too few patients for a cross-validation in 20 folds"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_clear_error(
+    mill: tuple[Path, Path, dict[str, Any]], options: list[str], words: str
+) -> None:
+    _, lake, _ = mill
+    result = scanmill("train", RECIPE, "--lake", lake, *SETTINGS, "--workers", 0, *options)
+    assert result.exit_code in (1, 2), result.output
+    assert re.search(words, said(result)), result.output
+
+
+def test_only_radiomics_has_workers_and_only_masks_have_radiomics(tmp_path: Path) -> None:
+    workers = scanmill("train", "nih-14-label", "--lake", tmp_path, "--workers", 1)
+    assert "--workers and --dask are for recipes of kind radiomics" in said(workers)
+    own = tmp_path / "own.yaml"
+    own.write_text(recipes.shipped()[RECIPE].read_text().replace("dataset: ovf-radiomics", "dataset: behsof"))
+    assert "measures inside masks, and behsof has none" in said(scanmill("train", own, "--lake", tmp_path))
 
 
 def test_features_and_predictions_have_a_row_per_vertebra(mill: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -118,19 +156,34 @@ def test_features_and_predictions_have_a_row_per_vertebra(mill: tuple[Path, Path
     np.testing.assert_allclose(shares.sum(axis=2), 1.0, atol=1e-6)
 
 
-def test_again_there_is_nothing_to_do_and_in_process_the_same_bytes(
-    mill: tuple[Path, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_again_there_is_nothing_to_do(mill: tuple[Path, Path, dict[str, Any]]) -> None:
     _, lake, outcome = mill
     again = trained(lake)
     assert (again["run"], again["is_new"]) == (outcome["run"], False)
-    shutil.copytree(lake / "ovf-radiomics" / "releases", tmp_path / "ovf-radiomics" / "releases")
-    shutil.copy(lake / "ovf-radiomics" / "latest.json", tmp_path / "ovf-radiomics" / "latest.json")
-    other = trained(tmp_path)
-    for name in FILES - {"run.json", "report/index.html"}:
-        assert (tmp_path / "runs" / other["run"] / name).read_bytes() == (
-            lake / "runs" / outcome["run"] / name
-        ).read_bytes(), name
+    assert f"nothing to do: {again['run']} is done" in scanmill("train", RECIPE, "--lake", lake, *SETTINGS).stdout
+
+
+def test_killed_it_goes_on_and_in_process_it_ends_with_the_same_bytes(
+    mill: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, lake, outcome = mill
+    own = tmp_path / "lake"
+    shutil.copytree(lake / DATASET / "releases", own / DATASET / "releases")
+    shutil.copy(lake / DATASET / "latest.json", own / DATASET / "latest.json")
+    command = ["train", RECIPE, "--lake", own, *SETTINGS, "--workers", 0]
+    process = start(command, environment(tmp_path / "prefect"), tmp_path / "log")
+    while not (kept := chunks_in(own)):
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (own / "runs").exists()
+    other = trained(own)
+    assert {name: chunks_in(own)[name] for name in kept} == kept
+    for name in sorted(FILES - {"run.json", "report/index.html"}):  # these two tell the time
+        there, here = (place / "runs" / outcome["run"] / name for place in (lake, own))
+        assert here.read_bytes() == there.read_bytes(), name
+    assert other["run"] == outcome["run"]
 
 
 def test_the_primary_model_answers_for_other_vertebrae_and_says_where_it_cannot(
