@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scanmill.images import decode
-from tasks.files import read_frame, read_json
+from tasks.files import read_frame
 from tasks.images import ImageRefused
 from tasks.learning import evaluation
 from tasks.learning.admission import find_release
@@ -19,7 +19,7 @@ from tasks.learning.dealing import dealt
 from tasks.learning.prediction_csv import to_csv
 from tasks.learning.radiomics.feature_chunks import Engine, engines_of, measure_of
 from tasks.learning.radiomics.fitting import finished_model
-from tasks.learning.radiomics.pipeline import inputs_of, rows_of
+from tasks.learning.radiomics.pipeline import inputs_of, model_of, models_of, rows_of
 from tasks.learning.radiomics.regions import Image, Inside
 from tasks.learning.radiomics.texture import Unmeasurable
 from tasks.learning.radiomics.variants import Variant, variants_of
@@ -104,7 +104,7 @@ def _engines(run: Run) -> list[Engine]:
 def _model(run: Run, lake: str) -> Callable[[Any], Any]:
     """The primary model, fitted again, and held to what the run says of vertebrae that it did not learn from."""
     primary, variant = _primary(run), _variant(run)
-    told = next(own for own in read_json(run.folder / "model.json")["variants"] if own["name"] == variant.name)
+    told = next(own for own in model_of(run)["variants"] if own["name"] == variant.name)
     parameters = next(own["parameters"] for own in told["classifiers"] if own["name"] == primary["classifier"])
     samples = dealt(evaluation.source_of(run, lake), run.recipe)
     table = pd.read_parquet(io.BytesIO(run.read("features.parquet")))
@@ -123,11 +123,11 @@ def _said_before(run: Run) -> pd.DataFrame:
     """Probabilities of the primary model, by sample id."""
     primary = _primary(run)
     columns = [f"{primary['variant']}.{primary['classifier']}.{name}" for name in run.recipe.questions()[0].of]
-    return pd.read_parquet(io.BytesIO(run.read("models.parquet"))).set_index("sample_id")[columns]
+    return models_of(run).set_index("sample_id")[columns]
 
 
 def _primary(run: Run) -> Mapping[str, Any]:
-    primary: Mapping[str, Any] = read_json(run.folder / "model.json")["primary"]
+    primary: Mapping[str, Any] = model_of(run)["primary"]
     return primary
 
 

@@ -7,6 +7,7 @@ each under a name made of all that it came from; a flow that was killed goes on 
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,11 +71,11 @@ def finished(
 
 def measure(
     recipe: str, lake: str, release: str, overrides: Sequence[str] = (), *, address: str | None = None
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Node: features of every sample of the recipe's sets, on Dask, into ``<lake>/<dataset>/features/``.
 
-    Returns how many chunks there are and how many were there already. ``address`` is that of a Dask scheduler; None
-    measures in this process. Raises :class:`DataRefused` for a release that does not verify.
+    Returns how many chunks there are and how many were there already, in all and by engine. ``address`` is that of a
+    Dask scheduler; None measures in this process. Raises :class:`DataRefused` for a release that does not verify.
     """
     from tasks.learning.radiomics import feature_table
 
@@ -82,7 +83,7 @@ def measure(
     insist_on_packages(wanted.kind)
     source = find_release(lake, wanted.dataset, release)
     insist_on_whole(lake, source)
-    counts: dict[str, int] = feature_table.measure(source, wanted, dealt(source, wanted), lake, address=address)
+    counts: dict[str, Any] = feature_table.measure(source, wanted, dealt(source, wanted), lake, address=address)
     return counts
 
 
@@ -124,10 +125,10 @@ def score(run: str, lake: str, resamples: int = evaluation.RESAMPLES) -> None:
     source = evaluation.source_of(own, lake)
     samples = dealt(source, own.recipe)
     found = statistics.of_models(
-        read_frame(own.folder / "models.parquet"),
+        models_of(own),
         samples,
         _truth(samples, own.recipe),
-        read_json(own.folder / "model.json"),
+        model_of(own),
         own.recipe,
         resamples,
     )
@@ -146,9 +147,9 @@ def report(run: str, lake: str, resamples: int = evaluation.RESAMPLES) -> dict[s
         raise DataRefused(
             f"{own.folder / 'radiomics.json'} was made by other code: evaluate the run from its beginning"
         )
-    model = read_json(own.folder / "model.json")
+    model = model_of(own)
     every = dealt(evaluation.source_of(own, lake), own.recipe)
-    answered = _answered(own.recipe, every, read_frame(own.folder / "models.parquet"), model["primary"])
+    answered = _answered(own.recipe, every, models_of(own), model["primary"])
     splits = scores.of_splits(own.recipe, {}, *answered, resamples=resamples)
     controls = [{"value": value} for value in model["controls"]["shuffled"]]
     for split in splits:
@@ -292,6 +293,16 @@ def _radiomics_run(run: str, lake: str) -> Run:
     if own.recipe.kind != "radiomics":
         raise ScanmillError(f"run {own.name} is of kind {own.recipe.kind}, and not radiomics")
     return own
+
+
+def model_of(run: Run) -> dict[str, Any]:
+    """``model.json``. Raises :class:`DataRefused` where it was changed."""
+    return dict(json.loads(run.read("model.json")))
+
+
+def models_of(run: Run) -> pd.DataFrame:
+    """``models.parquet``: ``sample_id``, and a column per variant, classifier and class. Raises as :func:`model_of`."""
+    return pd.read_parquet(io.BytesIO(run.read("models.parquet")))
 
 
 def _about_features(run: Run) -> Any:

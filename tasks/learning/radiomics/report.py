@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,10 @@ class Measured:
     def random_arms(self) -> list[str]:
         """Arms whose network has no weights but random ones."""
         return [name for name, arm in self.arms.items() if not arm.get("weights")]
+
+
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+"""Where a line may break within a name such as DependenceNonUniformityNormalized."""
 
 
 def write(run: Run, model: Mapping[str, Any], radiomics: Mapping[str, Any], features_about: pa.Schema) -> None:
@@ -566,6 +571,7 @@ def _templates(name: str) -> jinja2.Environment:
         undefined_words=undefined_words,
     )
     found.filters.update(
+        breakable=lambda name: Markup("<wbr>").join(HUMP.split(name)),
         variant=variant_words,
         classifier=classifier_words,
         few=lambda value: "–" if value is None else f"{value:.3g}".replace("-", "−"),
