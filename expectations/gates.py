@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 import great_expectations as gx
 import pandas as pd
 from great_expectations.checkpoint.actions import UpdateDataDocsAction
+from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
 from expectations import vocabulary  # noqa: F401 (registers the expectation)
 from expectations.common import Expectation, suite
@@ -83,27 +83,26 @@ def _validate(frame: pd.DataFrame, name: str, expectations: Sequence[Expectation
     """One result per expectation, in the order given."""
     numbered = [{**e, "meta": {**e["meta"], "position": i}} for i, e in enumerate(expectations)]
     wanted = gx.ExpectationSuite(name=name, expectations=numbered)
-    with tempfile.TemporaryDirectory(prefix="scanmill-gx-") as root:
-        context = gx.get_context(mode="file", project_root_dir=root)
-        context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
-        pandas = context.data_sources.add_or_update_pandas("memory")
-        definition = pandas.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-        if docs is None:
-            # Nothing is stored: copying 24,106 failing rows into a store that nobody reads takes longer than judging.
-            result = definition.get_batch({"dataframe": frame}).validate(wanted, result_format=RESULT_FORMAT)
-        else:
-            result = _validate_with_docs(context, definition, wanted, frame, docs)
+    in_memory = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())
+    context = gx.get_context(mode="ephemeral", project_config=in_memory)
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]
+    pandas = context.data_sources.add_or_update_pandas("memory")
+    definition = pandas.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+    if docs is None:
+        # Nothing is stored: copying 24,106 failing rows into a store that nobody reads takes longer than judging.
+        result = definition.get_batch({"dataframe": frame}).validate(wanted, result_format=RESULT_FORMAT)
+    else:
+        result = _validate_with_docs(context, definition, wanted, frame, docs)
     return sorted(result.results, key=lambda r: int(r.expectation_config.meta["position"]))
 
 
 def _validate_with_docs(context: Any, definition: Any, wanted: Any, frame: pd.DataFrame, docs: Path) -> Any:
     """The same through a checkpoint, which writes Great Expectations' own pages to ``docs``."""
     name = wanted.name
-    built = context.suites.add_or_update(wanted)
-    validation = context.validation_definitions.add_or_update(
-        gx.ValidationDefinition(name=name, data=definition, suite=built)
-    )
-    checkpoint = context.checkpoints.add_or_update(
+    # Not add_or_update: it would compare every expectation with every other, several times over.
+    built = context.suites.add(wanted)
+    validation = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=definition, suite=built))
+    checkpoint = context.checkpoints.add(
         gx.Checkpoint(
             name=name,
             validation_definitions=[validation],
@@ -126,8 +125,6 @@ def _document(context: Any, docs: Path) -> list[Any]:
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
     }
     context.add_data_docs_site("quality", site)
-    if "local_site" in context.list_data_docs_sites():
-        context.delete_data_docs_site("local_site")
     return [UpdateDataDocsAction(name="docs", site_names=["quality"])]
 
 

@@ -85,6 +85,7 @@ class DecodingProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # of a child that died with a job in the pipe
                     pipe.close()
+        self._child.kill()  # whoever was forked meanwhile (a DataLoader's worker) holds the pipe open as well
         self._child.wait()
 
 

@@ -7,9 +7,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket
 
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -23,6 +26,53 @@ os.environ |= {
 from tasks.datasets import catalogue
 
 Prepare = Callable[..., dict[str, Any]]
+
+
+LONGEST = (
+    "test_deployments",
+    "test_object_storage",
+    "test_resume",
+    "test_nih_forms",
+    "test_fetched_releases",
+    "test_image",
+    "test_contract",
+    "test_dask",
+)
+"""Files that take minutes; they go first, so that processes that share the files end at about the same time."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order within a file stays as it is."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+class CompiledOnce(BytecodeCache):
+    """Templates compiled in this process: Great Expectations compiles its own for every page, a second a release."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._known.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._known[bucket.key, bucket.checksum] = bucket.code
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Every Jinja environment of this process shares what is compiled; the pages stay the same."""
+    shared, make = CompiledOnce(), Environment.__init__
+
+    def remembering(environment: Environment, *arguments: Any, **options: Any) -> None:
+        make(environment, *arguments, **options)
+        environment.bytecode_cache = environment.bytecode_cache or shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "__init__", remembering)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -86,17 +86,19 @@ def test_ids_are_read_through_paths_and_spaces_and_values_have_types(
     assert planted.without_folder[:5] in alone
 
 
-@pytest.mark.parametrize("layout", [{"top_folders": True}, {"flat": True}])
-def test_livers_below_other_folders_or_in_one_are_the_same_livers(
-    layout: dict[str, bool], prepare: Prepare, tmp_path: Path
-) -> None:
-    for name, options in (("plain", {}), ("other", layout)):
+LAYOUTS = {"plain": {}, "below other folders": {"top_folders": True}, "in one folder": {"flat": True}}
+
+
+def test_livers_below_other_folders_or_in_one_are_the_same_livers(prepare: Prepare, tmp_path: Path) -> None:
+    found = {}
+    for name, options in LAYOUTS.items():
         behsof.write(tmp_path / name, images=120, defects=False, password=None, **options)  # type: ignore[arg-type]
         prepare("behsof", tmp_path / name, tmp_path / f"lake-{name}")
-    plain, other = (samples_of(published(tmp_path / f"lake-{name}", "behsof")) for name in ("plain", "other"))
-    for column in ("patient_id", "split", "target.cap", "pixel_sha256"):
-        assert sorted(plain[column]) == sorted(other[column])
-    assert not [name for name in other.index if FOLDER.search(name)]
+        found[name] = samples_of(published(tmp_path / f"lake-{name}", "behsof"))
+    for name, samples in found.items():
+        for column in ("patient_id", "split", "target.cap", "pixel_sha256"):
+            assert sorted(samples[column]) == sorted(found["plain"][column]), name
+        assert not [one for one in samples.index if FOLDER.search(one)], name
 
 
 def test_livers_without_patient_ids_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -118,11 +118,10 @@ def test_films_from_physionet_and_one_changed_film_of_many(tmp_path: Path, monke
 
 
 def test_a_report_on_restricted_data_shows_no_row_and_no_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fakes: Callable[[str], Path], lakes: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    planted = chexchonet.write(tmp_path / "raw", images=320)
-    answer = prepared("chexchonet", "--lake", tmp_path / "lake", "--raw", tmp_path / "raw")
-    release = Path(str(answer["folder"]))
+    planted = chexchonet.write(tmp_path / "again")  # the same as the session's fake
+    (release,) = (lakes("chexchonet") / "chexchonet" / "releases").iterdir()
     samples = pd.read_parquet(release / "samples.parquet")
     quarantine = pd.read_parquet(release / "quarantine.parquet")
     names = {*samples["patient_id"], *samples["sample_id"], planted.truncated, planted.without_image}
@@ -132,7 +131,7 @@ def test_a_report_on_restricted_data_shows_no_row_and_no_picture(
     for path, text in texts.items():
         assert not [name for name in names if name.partition(".")[0] in text], path
         assert "data:image" not in text
-    said_out_loud = scanmill("check", "chexchonet", "--raw", tmp_path / "raw").stdout
+    said_out_loud = scanmill("check", "chexchonet", "--raw", fakes("chexchonet")).stdout
     assert not re.search(r"[0-9a-f]{32}", said_out_loud)
 
 

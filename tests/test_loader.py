@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -463,6 +465,24 @@ def test_nothing_is_left_behind_by_a_break(release: scanmill.Release, way: dict[
     children = [child._child for child in loader._children]
     del loader
     assert all(child.poll() is not None for child in children)
+
+
+def test_closing_does_not_wait_for_processes_that_were_forked_meanwhile(release: scanmill.Release) -> None:
+    loader = scanmill.Loader(release, batch_size=2, processes=1)
+    for _ in loader:
+        break
+    (child,) = loader._children
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    try:
+        closing = threading.Thread(target=loader.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        assert child.is_dead
+        assert fork.is_alive()
+    finally:
+        fork.kill()
+        fork.join()
 
 
 def test_a_process_that_dies_is_told(release: scanmill.Release) -> None:

@@ -57,10 +57,8 @@ def test_every_form_of_the_label_table_gives_the_same_samples_whatever_it_is_cal
 
 
 ARCHIVES: dict[str, Callable[[Path], None]] = {
-    "extracted folders": nih.as_folders,
     "one outer zip": nih.as_one_zip,
     "NIH Box": nih.as_tarballs,
-    "Kaggle sample": lambda folder: nih.as_sample(folder, is_nested=False),
     "Kaggle sample, nested": lambda folder: nih.as_sample(folder, is_nested=True),
     "Kaggle sample with its own copy inside": lambda folder: nih.as_sample(folder, is_nested=False, is_doubled=True),
     "capitals": nih.upper_case,

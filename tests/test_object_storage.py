@@ -97,7 +97,6 @@ def json_of(*arguments: Any) -> dict[str, Any]:
     return dict(json.loads(scanmill(*arguments, "--json").stdout))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "latest.json"])
 def test_killed_before_the_pointer_the_old_release_stays_and_nothing_is_lost(
     storage: s3.Storage,
     bucket: UPath,
@@ -105,28 +104,30 @@ def test_killed_before_the_pointer_the_old_release_stays_and_nothing_is_lost(
     flawless_release: Path,
     prepare: Prepare,
     tmp_path: Path,
-    name: str,
 ) -> None:
+    """Twice: before the manifest makes the new release whole, and before the pointer names it."""
     lake = bucket / "lake"
     old = prepare(NIH, copy, lake)["release"]
     assert old == flawless_release.name
     (copy / "images_003.zip").unlink()
-    running: list[subprocess.Popen[bytes]] = []
-
-    def kill(method: str, path: str) -> s3.Answer | None:
-        if method == "PUT" and path.endswith(f"/{name}") and running:
-            running[0].kill()
-            return "500 Killed", b""
-        return None
-
-    storage.before = kill
     options = ["prepare", NIH, "--raw", copy, "--lake", lake, "--workers", "0", "--allow-missing", "1"]
-    running.append(start(options, environment(tmp_path, PREFECT_API_URL.value()), tmp_path / "output.txt"))
-    running[0].wait(timeout=120)
-    assert running[0].returncode == -signal.SIGKILL
-    storage.before = lambda method, path: None
-    assert json.loads((lake / NIH / "latest.json").read_bytes())["release"] == old
-    assert json_of("verify", lake / NIH)["ok"]
+    running: list[subprocess.Popen[bytes]] = []
+    for name in ("manifest.json", "latest.json"):
+
+        def kill(method: str, path: str, last: str = f"/{name}") -> s3.Answer | None:
+            if method == "PUT" and path.endswith(last) and running:
+                running[-1].kill()
+                return "500 Killed", b""
+            return None
+
+        running.clear()
+        storage.before = kill
+        running.append(start(options, environment(tmp_path, PREFECT_API_URL.value()), tmp_path / "output.txt"))
+        running[0].wait(timeout=120)
+        assert running[0].returncode == -signal.SIGKILL, name
+        storage.before = lambda method, path: None
+        assert json.loads((lake / NIH / "latest.json").read_bytes())["release"] == old, name
+        assert json_of("verify", lake / NIH)["ok"], name
     new = json_of(*options)
     assert new["release"] != old
     assert json_of("verify", lake / NIH)["release"] == new["release"]

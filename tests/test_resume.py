@@ -11,12 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tasks.demo_release import write_nih_release
-from tasks.schema import UnusableInput
 from tasks.waves import cluster, run_waves
 from tests import deadly_work
 from tests.command import COMMAND, ROOT, environment, said, scanmill, start
@@ -71,43 +71,35 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_killed_while_converting_it_keeps_the_finished_chunks(raw: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    """As on a user's machine: Prefect's embedded server is killed with the rest."""
-    home = tmp_path / "lake" / NIH
-    arguments = ["prepare", NIH, "--raw", raw, "--lake", tmp_path / "lake", "--workers", 2, "--json"]
-    process = start(arguments, environment(tmp_path / "prefect"), tmp_path / "log")
-    wait_for(process, home, "chunks/*.parquet")
-    kill(process)
-    kept = {path: path.stat().st_mtime_ns for path in home.glob("chunks/*.parquet")}
-    (home / "chunks" / ".partial-left").write_bytes(b"half a chunk")
-    answer = json.loads(scanmill(*arguments).stdout)
-    assert answer["images_reused"] == len(kept) * IMAGES // 8
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert not list(home.rglob(".partial-*"))
-    assert files_of(Path(answer["folder"])) == files_of(uninterrupted)
-
-
 MOMENTS = {
+    "the first chunk is written": "chunks/*.parquet",
     "the first shard is written": "releases/.staging-*/*/*/*.[tp]ar*",
     "the card is written": "releases/.staging-*/README.md",
 }
 
 
-def test_killed_again_and_again_it_ends_in_the_same_release(
+def test_killed_again_and_again_it_keeps_what_is_finished_and_ends_in_the_same_release(
     raw: Path, uninterrupted: Path, server: str, tmp_path: Path
 ) -> None:
-    home = tmp_path / "lake" / NIH
-    arguments = ["prepare", NIH, "--raw", raw, "--lake", tmp_path / "lake", "--workers", 1, "--json"]
+    """First as on a user's machine: Prefect's embedded server is killed with the rest."""
+    home, log = tmp_path / "lake" / NIH, tmp_path / "log"
+    arguments = ["prepare", NIH, "--raw", raw, "--lake", tmp_path / "lake", "--json"]
+    kept: dict[Path, int] = {}
     for moment, pattern in MOMENTS.items():
-        process = start(arguments, environment(tmp_path / "prefect", server), tmp_path / "log")
+        workers, own = (1, server) if kept else (2, None)
+        process = start([*arguments, "--workers", workers], environment(tmp_path / "prefect", own), log)
         try:
             wait_for(process, home, pattern)
         finally:
             kill(process)
         assert not (home / "latest.json").exists(), moment
         assert not list(home.glob("releases/[!.]*")), moment
-    answer = json.loads(scanmill(*arguments).stdout)
-    assert answer["images_reused"] == IMAGES
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept, moment
+        kept = {path: path.stat().st_mtime_ns for path in home.glob("chunks/*.parquet")}
+        (home / "chunks" / ".partial-left").write_bytes(b"half a chunk")
+    answer = json.loads(scanmill(*arguments, "--workers", 0).stdout)
+    assert answer["images_reused"] == len(kept) * IMAGES // 8 == IMAGES
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert not list(home.rglob(".partial-*"))
     assert [path.name for path in (home / "releases").iterdir()] == [uninterrupted.name]
     assert files_of(Path(answer["folder"])) == files_of(uninterrupted)
@@ -139,20 +131,39 @@ def test_a_run_that_died_before_the_pointer_swap_is_completed_by_the_next(
     assert (tmp_path / NIH / "latest.json").read_bytes() == pointer
 
 
-def test_a_chunk_that_was_damaged_on_disk_is_noticed_and_made_anew(
+def one_bit(data: bytearray) -> None:
+    """In the compressed pixels of an image: it can still be read."""
+    data[data.index(b"IDAT") + 100] ^= 1
+
+
+def a_stretch(data: bytearray, begin: int) -> None:
+    """64 bytes, every bit of them."""
+    data[begin : begin + 64] = bytes(value ^ 0xFF for value in data[begin : begin + 64])
+
+
+DAMAGES: dict[str, Callable[[bytearray], None]] = {
+    "one bit of an image": one_bit,
+    "an image": lambda data: a_stretch(data, data.index(b"IDAT") + 100),
+    "its beginning": lambda data: a_stretch(data, len(data) // 100),
+}
+
+
+def test_a_chunk_that_was_damaged_on_disk_is_named_removed_and_made_anew(
     raw: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(uninterrupted.parent.parent / "chunks", tmp_path / NIH / "chunks")
-    chunk = min((tmp_path / NIH / "chunks").glob("*.parquet"))
-    data = bytearray(chunk.read_bytes())
-    data[data.index(b"IDAT") + 100] ^= 1
-    chunk.write_bytes(data)
     arguments = ("prepare", NIH, "--raw", raw, "--lake", tmp_path, "--workers", 0)
-    first = scanmill(*arguments)
-    assert first.exit_code == 2
-    assert chunk.name in said(first)
+    for what, damage in DAMAGES.items():
+        chunk = max((tmp_path / NIH / "chunks").glob("*.parquet"), key=lambda path: path.stat().st_size)
+        data = bytearray(chunk.read_bytes())
+        damage(data)
+        chunk.write_bytes(data)
+        ended = scanmill(*arguments)
+        assert ended.exit_code == 2, what
+        assert f"{chunk.name} was damaged" in said(ended), what
+        assert not chunk.exists(), what
     answer = json.loads(scanmill(*arguments, "--json").stdout)
-    assert answer["images_reused"] == IMAGES * 7 // 8
+    assert answer["images_reused"] == IMAGES * 7 // 8, "the others were made anew before"
     assert files_of(Path(answer["folder"])) == files_of(uninterrupted)
 
 
@@ -221,12 +232,12 @@ def test_a_worker_that_dies_is_replaced_and_only_the_deadly_piece_is_lost(tmp_pa
 
 SMALL_DISK = """
 mount -t tmpfs -o size=2500k none "$DISK" || exit 99
-{command} >docs.out 2>docs.err; echo $? >docs.code
+{command} 0 >docs.out 2>docs.err; echo $? >docs.code
 mount -o remount,size=6000k "$DISK"
-{command} >chunks.out 2>chunks.err; echo $? >chunks.code
+{command} 1 >chunks.out 2>chunks.err; echo $? >chunks.code
 ls -A "$DISK"/lake/*/ "$DISK"/lake/*/releases >chunks.listing
 mount -o remount,size=100m "$DISK"
-{command} --json >enough.out 2>enough.err; echo $? >enough.code
+{command} 0 --json >enough.out 2>enough.err; echo $? >enough.code
 cp -r "$DISK"/lake/*/releases releases
 """
 """The same command three times: room for some tables, for some chunks, and for everything."""
@@ -239,7 +250,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_completes_once_ther
     (tmp_path / "disk").mkdir()
     (tmp_path / "result").mkdir()
     lake = tmp_path / "disk" / "lake"
-    command = shlex.join([*COMMAND, "prepare", NIH, "--raw", str(raw), "--lake", str(lake), "--workers", "1"])
+    command = shlex.join([*COMMAND, "prepare", NIH, "--raw", str(raw), "--lake", str(lake), "--workers"])
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", SMALL_DISK.format(command=command)],
         cwd=tmp_path / "result",
@@ -289,23 +300,3 @@ def test_a_lake_that_may_not_be_written_is_one_clear_error(raw: Path, prepare: P
     assert result.exit_code == 2
     assert str(lake) in said(result)
     assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize("where", ["its beginning", "an image"])
-def test_a_chunk_that_was_damaged_on_disk_is_removed_and_made_anew(
-    where: str, raw: Path, uninterrupted: Path, prepare: Prepare, tmp_path: Path
-) -> None:
-    first = prepare(NIH, raw, tmp_path)
-    home = tmp_path / NIH
-    shutil.rmtree(home / "releases")
-    chunk = max((home / "chunks").glob("*.parquet"), key=lambda path: path.stat().st_size)
-    data = bytearray(chunk.read_bytes())
-    position = data.index(b"IDAT") + 100 if where == "an image" else len(data) // 100
-    data[position : position + 64] = bytes(value ^ 0xFF for value in data[position : position + 64])
-    chunk.write_bytes(data)
-    with pytest.raises(UnusableInput, match=f"{chunk.name} was damaged"):
-        prepare(NIH, raw, tmp_path)
-    assert not chunk.exists()
-    again = prepare(NIH, raw, tmp_path)
-    assert again["release"] == first["release"]
-    assert files_of(home / "releases" / again["release"]) == files_of(uninterrupted)
