@@ -205,7 +205,7 @@ def test_the_primary_model_answers_for_other_vertebrae_and_says_where_it_cannot(
     assert new[name]["reason"] == ""
     assert float(new[name]["probability.fracture.class_0"]) >= 0
     assert new[other]["probability.fracture.class_0"] == new[other]["predicted_label"] == ""
-    assert new[other]["reason"] == f"missing-mask: there is no {other}.png in masks/"
+    assert new[other]["reason"] == f"image-without-mask: there is no {other}.png in masks/"
 
 
 def test_evaluate_compare_and_promote_take_such_a_run(mill: tuple[Path, Path, dict[str, Any]]) -> None:

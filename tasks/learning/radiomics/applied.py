@@ -86,9 +86,9 @@ def _measured(image: Path, mask: Path, engines: list[Measure]) -> np.ndarray[Any
     """(1, features) of one vertebra."""
     pixels = decode(image.read_bytes())
     if pixels is None:
-        raise ImageRefused("undecodable", "the image cannot be decoded")
+        raise Unmeasurable("image-undecodable: it is no PNG or JPEG that can be read")
     if not mask.is_file():
-        raise ImageRefused("missing-mask", f"there is no {mask.name} in masks/")
+        raise Unmeasurable(f"image-without-mask: there is no {mask.name} in masks/")
     size = (pixels.shape[1], pixels.shape[0])
     inside = decode_mask(convert_mask(mask.read_bytes(), size, size).encoded) > 0  # held to what a release is held to
     return np.array([[value for measure in engines for value in measure(pixels, inside)]])
