@@ -13,7 +13,7 @@ from pydantic import Field
 
 from flows.learning_artifacts import evaluation_artifacts, shown_in_prefect
 from flows.lineage_events import told_to_openlineage
-from flows.parameters import LakePlace, described, insist_on_absolute
+from flows.parameters import LakePlace, Promote, described, insist_on_absolute
 from tasks import steps
 from tasks.learning.evaluation import RESAMPLES, finished
 from tasks.learning.runs import find_run
@@ -28,10 +28,7 @@ def evaluate(
     resamples: Annotated[
         int, Field(description="How often groups are drawn anew for the 95 % intervals", ge=20, le=2000)
     ] = RESAMPLES,
-    promote: Annotated[
-        bool,
-        Field(description="Whether runs/latest moves to this run, unless it is worse than the one that it names"),
-    ] = False,
+    promote: Promote = False,
 ) -> dict[str, Any]:
     """Evaluate a run; returns ``run release dataset report headline is_new``. Doing it again changes nothing.
 

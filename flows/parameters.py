@@ -29,6 +29,11 @@ RawPlaces = Annotated[
 Overrides = Annotated[
     tuple[str, ...], Field(description="Settings of the recipe to replace, each KEY=VALUE, such as training.epochs=2")
 ]
+ReleaseId = Annotated[str | None, Field(description="Id of the release; default: the dataset's latest")]
+RunName = Annotated[str | None, Field(description="Name of the run; default: the recipe's name and the release's id")]
+Promote = Annotated[
+    bool, Field(description="Whether runs/latest moves to this run, unless it is worse than the one that it names")
+]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

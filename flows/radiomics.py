@@ -16,7 +16,7 @@ from pydantic import Field
 from flows.evaluate import scored_radiomics
 from flows.learning_artifacts import evaluation_artifacts, shown_in_prefect
 from flows.lineage_events import told_to_openlineage
-from flows.parameters import LakePlace, Overrides, described, insist_on_absolute
+from flows.parameters import LakePlace, Overrides, Promote, ReleaseId, RunName, described, insist_on_absolute
 from flows.train import TRAINED
 from tasks import steps
 from tasks.clusters import insist_on_cluster
@@ -36,20 +36,15 @@ def radiomics(
         str, Field(description="Name of a recipe of kind radiomics, or path of a YAML file", min_length=1)
     ],
     lake: LakePlace,
-    release: Annotated[str | None, Field(description="Id of the release; default: the dataset's latest")] = None,
-    run: Annotated[
-        str | None, Field(description="Name of the run; default: the recipe's name and the release's id")
-    ] = None,
+    release: ReleaseId = None,
+    run: RunName = None,
     overrides: Overrides = (),
     resamples: Annotated[
         int, Field(description="How often patients are drawn anew for the 95 % intervals", ge=20, le=2000)
     ] = RESAMPLES,
     workers: Annotated[int | None, Field(description="Local Dask workers; 0 runs in process", ge=0)] = None,
     dask: Annotated[str | None, Field(description="Address of a Dask scheduler, tcp://host:port")] = None,
-    promote: Annotated[
-        bool,
-        Field(description="Whether runs/latest moves to this run, unless it is worse than the one that it names"),
-    ] = False,
+    promote: Promote = False,
 ) -> dict[str, Any]:
     """Measure, fit, score and report; returns ``run release dataset report headline is_new``. What is done is found.
 

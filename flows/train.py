@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flows.learning_artifacts import shown_in_prefect, training_artifacts
 from flows.lineage_events import told_to_openlineage
-from flows.parameters import LakePlace, Overrides, described, insist_on_absolute
+from flows.parameters import LakePlace, Overrides, ReleaseId, RunName, described, insist_on_absolute
 from tasks import steps
 from tasks.learning.recipe import load
 from tasks.storage import insist_on_reachable, location
@@ -30,10 +30,8 @@ def train(
         str, Field(description="Name of a recipe, such as nih-intensity-baseline, or path of a YAML file", min_length=1)
     ],
     lake: LakePlace,
-    release: Annotated[str | None, Field(description="Id of the release; default: the dataset's latest")] = None,
-    run: Annotated[
-        str | None, Field(description="Name of the run; default: the recipe's name and the release's id")
-    ] = None,
+    release: ReleaseId = None,
+    run: RunName = None,
     overrides: Overrides = (),
 ) -> dict[str, Any]:
     """Train once; returns ``run release dataset recipe is_new``. What is trained already is found, not trained again,

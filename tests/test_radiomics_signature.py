@@ -50,7 +50,11 @@ class Cohort:
 
     def fit(self, options: Radiomics, seed: int = 0, variant: Variant = FUSED) -> tuple[dict[str, Any], pd.DataFrame]:
         """Of :func:`fitting.fit_variant`."""
-        return fitting.fit_variant(
+        return fitting.fit_variant(self.study(options, seed, variant))
+
+    def study(self, options: Radiomics, seed: int = 0, variant: Variant = FUSED) -> fitting.Study:
+        """What is fitted."""
+        return fitting.Study(
             variant, self.names, self.values, self.truth, self.groups, self.is_train, CLASSES, options, seed
         )
 
@@ -254,9 +258,9 @@ def bound_of_chance(truth: npt.NDArray[np.int64]) -> float:
 
 def test_labels_shuffled_among_patients_are_not_found() -> None:
     made = cohort(patients=260, features=(40, 60))
-    given = (FUSED, made.names, made.values, made.truth, made.groups, made.is_train, CLASSES, options(), 0)
-    model, _ = fitting.fit_variant(*given)
-    shuffled = fitting.shuffled_controls(*given)
+    study = made.study(options())
+    model, _ = fitting.fit_variant(study)
+    shuffled = fitting.shuffled_controls(study)
     assert model["classifiers"][0]["auroc"] > 0.85
     assert len(shuffled) == fitting.CONTROLS
     found = [value for value in shuffled if value is not None]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasks.learning.radiomics.classifiers import fitted, macro_auroc, probabilities
-from tasks.learning.radiomics.fitting import CONTROL, fit_variant
+from tasks.learning.radiomics.fitting import CONTROL, Study, fit_variant
 from tasks.learning.radiomics.folds import Table as Rows
 from tasks.learning.radiomics.folds import by_patient
 from tasks.learning.radiomics.selection import Filters, coefficients_along, fit_filters, indicators, penalties
@@ -48,7 +48,7 @@ def _of_noise(trained: int, held: int, count: int, options: Radiomics, seed: int
     rows, others = every.of(np.arange(trained)), every.of(np.arange(trained, trained + held))
     splits = [(rows.of(fit), rows.of(score)) for fit, score in by_patient(rows, options.folds, seed)]
     of_all, of_trained = _strongest(every, options), _strongest(rows, options)
-    said, frame = fit_variant(
+    study = Study(
         Variant("radiomics"),
         names,
         values,
@@ -59,6 +59,7 @@ def _of_noise(trained: int, held: int, count: int, options: Radiomics, seed: int
         options,
         seed,
     )
+    said, frame = fit_variant(study)
     ours = frame.to_numpy()[trained:]
     return {
         "before the split, cross-validated": float(np.mean([_auroc(of_trained, *split) for split in splits])),

@@ -19,7 +19,7 @@ from tasks.learning.dealing import dealt
 from tasks.learning.prediction_csv import to_csv
 from tasks.learning.radiomics.feature_chunks import Engine, engines_of, measure_of
 from tasks.learning.radiomics.fitting import finished_model
-from tasks.learning.radiomics.pipeline import inputs_of, model_of, models_of, rows_of
+from tasks.learning.radiomics.pipeline import model_of, models_of, rows_of, said_by, study_of
 from tasks.learning.radiomics.regions import Image, Inside
 from tasks.learning.radiomics.texture import Unmeasurable
 from tasks.learning.radiomics.variants import Variant, variants_of
@@ -49,7 +49,9 @@ def of_split(run: Run, lake: str, split: str | None = None) -> tuple[bytes, int]
     samples = dealt(release, run.recipe)
     samples = samples[samples["split"].isin([split] if split else named)].reset_index(drop=True)
     question = run.recipe.questions()[0]
-    answers = _said_before(run).reindex(samples["sample_id"]).to_numpy(np.float64)
+    answers = (
+        said_by(models_of(run), run.recipe, model_of(run)["primary"]).reindex(samples["sample_id"]).to_numpy(np.float64)
+    )
     reasons = read_frame(run.folder / "features.parquet", ["sample_id", "reason"]).set_index("sample_id")["reason"]
     said = reasons.reindex(samples["sample_id"]).to_list()
     return to_csv(samples, run.recipe.questions(), {question.name: answers}, reasons=said), len(samples)
@@ -64,8 +66,10 @@ def of_folder(run: Run, lake: str, folder: Path) -> tuple[bytes, int]:
     paths = sorted(path for path in (folder / "images").glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UnusableInput(f"{folder / 'images'} has no PNG or JPEG file; {folder / 'masks'} has a PNG mask for each")
-    answer = _model(run, lake)
-    engines = [measure_of(engine) for engine in _engines(run)]
+    model = model_of(run)
+    variant = next(v for v in variants_of(radiomics_of(run.recipe)) if v.name == model["primary"]["variant"])
+    answer = _model(run, lake, model, variant)
+    engines = [measure_of(engine) for engine in _engines(run, variant)]
     question = run.recipe.questions()[0]
     answers, reasons = np.full((len(paths), len(question.of)), np.nan), []
     meter = Meter("predict", len(paths), "vertebrae")
@@ -94,43 +98,25 @@ def _measured(image: Path, mask: Path, engines: list[Measure]) -> np.ndarray[Any
     return np.array([[value for measure in engines for value in measure(pixels, inside)]])
 
 
-def _engines(run: Run) -> list[Engine]:
-    """Those whose features the primary model reads, in the order of its columns."""
-    variant = _variant(run)
+def _engines(run: Run, variant: Variant) -> list[Engine]:
+    """Those whose features the variant reads, in the order of its columns."""
     every = engines_of(radiomics_of(run.recipe), run.recipe.seed)
     return [e for e in every if (e.arm is None and variant.source != "deep") or (e.arm and e.arm == variant.arm)]
 
 
-def _model(run: Run, lake: str) -> Callable[[Any], Any]:
+def _model(run: Run, lake: str, model: Mapping[str, Any], variant: Variant) -> Callable[[Any], Any]:
     """The primary model, fitted again, and held to what the run says of vertebrae that it did not learn from."""
-    primary, variant = _primary(run), _variant(run)
-    told = next(own for own in model_of(run)["variants"] if own["name"] == variant.name)
+    primary = model["primary"]
+    told = next(own for own in model["variants"] if own["name"] == variant.name)
     parameters = next(own["parameters"] for own in told["classifiers"] if own["name"] == primary["classifier"])
     samples = dealt(evaluation.source_of(run, lake), run.recipe)
     table = pd.read_parquet(io.BytesIO(run.read("features.parquet")))
-    rows, inputs = inputs_of(run.recipe, variant, rows_of(samples, run.recipe), table)
-    model = finished_model(**inputs, classifier=primary["classifier"], parameters=parameters)
-    is_other = (rows["split"] != run.recipe.splits.train).to_numpy()
-    before = _said_before(run).loc[rows.loc[is_other, "sample_id"]].to_numpy(np.float64)
-    if is_other.any() and not np.allclose(model(inputs["values"][is_other]), before, rtol=0, atol=SAME):
+    rows, study = study_of(run.recipe, variant, rows_of(samples, run.recipe), table)
+    answer = finished_model(study, primary["classifier"], parameters)
+    is_other = ~study.is_train
+    before = said_by(models_of(run), run.recipe, primary).loc[rows.loc[is_other, "sample_id"]].to_numpy(np.float64)
+    if is_other.any() and not np.allclose(answer(study.values[is_other]), before, rtol=0, atol=SAME):
         raise DataRefused(
             f"run {run.name} was fitted by other code or libraries than are here, which answer otherwise: train again"
         )
-    return model
-
-
-def _said_before(run: Run) -> pd.DataFrame:
-    """Probabilities of the primary model, by sample id."""
-    primary = _primary(run)
-    columns = [f"{primary['variant']}.{primary['classifier']}.{name}" for name in run.recipe.questions()[0].of]
-    return models_of(run).set_index("sample_id")[columns]
-
-
-def _primary(run: Run) -> Mapping[str, Any]:
-    primary: Mapping[str, Any] = model_of(run)["primary"]
-    return primary
-
-
-def _variant(run: Run) -> Variant:
-    name = _primary(run)["variant"]
-    return next(variant for variant in variants_of(radiomics_of(run.recipe)) if variant.name == name)
+    return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tasks.learning.radiomics import logistic
 from tasks.learning.radiomics.classifiers import CLASSIFIERS, Parameters, fitted, macro_auroc, probabilities
 from tasks.learning.radiomics.folds import Rows, Table, Values, by_patient, refuse_too_few
 from tasks.learning.radiomics.signature import Signature, find, stability
-from tasks.learning.radiomics.variants import Variant
+from tasks.learning.radiomics.variants import Variant, answer_columns
 from tasks.learning.recipe import ClassifierName, Radiomics
 from tasks.learning.truths import shuffled
 from tasks.schema import DataRefused
@@ -30,6 +31,46 @@ CONTROLS = 5
 """How often."""
 FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError)
 """Of a classifier that cannot be fitted to the rows it is given; they become its reason."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows that could be measured and no others, and what is to be fitted to those that are trained on."""
+
+    variant: Variant
+    names: Sequence[str]
+    """Of features; some may be of other variants."""
+    values: Values
+    """Rows × names."""
+    truth: npt.NDArray[Any]
+    """Numbers of classes; read where ``is_train`` alone."""
+    groups: npt.NDArray[Any] | pd.Series
+    """Each row's patient."""
+    is_train: npt.NDArray[np.bool_]
+    class_names: Sequence[str]
+    options: Radiomics
+    seed: int
+
+    @cached_property
+    def columns(self) -> Rows:
+        """Places of the variant's features. Raises :class:`DataRefused` where there are none."""
+        own = set(self.variant.columns(self.names))
+        if not own:
+            raise DataRefused(
+                f"{self.variant.name}: none of the {len(self.names)} features that were measured belongs to it"
+            )
+        return np.array([place for place, name in enumerate(self.names) if name in own], dtype=np.int64)
+
+    @property
+    def trained(self) -> Table:
+        """The variant's features of training rows, and nothing of any other row."""
+        return Table(
+            tuple(self.names[column] for column in self.columns),
+            np.asarray(self.values[np.ix_(self.is_train, self.columns)], dtype=np.float64),
+            np.asarray(self.truth)[self.is_train].astype(np.int64),
+            np.asarray(self.groups, dtype=object)[self.is_train],
+            len(self.class_names),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,100 +113,65 @@ class _Fit:
     of_others: Values
 
 
-def fit_variant(
-    variant: Variant,
-    names: Sequence[str],
-    values: Values,
-    truth: npt.NDArray[Any],
-    groups: npt.NDArray[Any] | pd.Series,
-    is_train: npt.NDArray[np.bool_],
-    class_names: Sequence[str],
-    options: Radiomics,
-    seed: int,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+def fit_variant(study: Study) -> tuple[dict[str, Any], pd.DataFrame]:
     """What model.json says of a variant, and the probabilities of every row, in their order.
 
-    ``values`` is rows × ``names``, rows that could be measured and no others; ``truth`` holds numbers of classes, and
-    is read where ``is_train`` alone. Columns of the frame are ``<variant>.<classifier>.<class>``: for training rows
-    from the fold in which their patient was held out, for others from the model fitted on all training rows; NaN where
-    a classifier has a reason.
+    Columns of the frame are ``<variant>.<classifier>.<class>``: for training rows from the fold in which their patient
+    was held out, for others from the model fitted on all training rows; NaN where a classifier has a reason.
 
     Raises :class:`DataRefused` where a class has too few patients for the folds.
     """
-    table = _trained(variant, names, values, truth, groups, is_train, class_names)
-    refuse_too_few(table, class_names, options.folds)
+    table, options, seed = study.trained, study.options, study.seed
+    refuse_too_few(table, study.class_names, options.folds)
     # One thread: the same sums in the same order every time, and no fight for cores that others have.
     with threadpool_limits(limits=1):
         folds = _folds(table, options, seed)
         found = find(table, by_patient(table, options.folds, seed), options)
         frequencies = stability(table, found.alpha, options, seed)
-        others = found.filters.transform(values[np.ix_(~is_train, _columns(variant, names))])
+        others = found.filters.transform(study.values[np.ix_(~study.is_train, study.columns)])
         fits = [_fit(name, folds, found.of(table), others, _state(seed)) for name in options.classifiers]
     said: dict[str, Values] = {}
     for fit in fits:
-        for number, class_name in enumerate(class_names):
-            column = np.full(len(values), np.nan)
-            column[is_train], column[~is_train] = fit.of_train[:, number], fit.of_others[:, number]
-            said[f"{variant.name}.{fit.entry['name']}.{class_name}"] = column
+        columns = answer_columns(study.variant.name, fit.entry["name"], study.class_names)
+        for number, name in enumerate(columns):
+            said[name] = np.full(len(study.values), np.nan)
+            said[name][study.is_train] = fit.of_train[:, number]
+            said[name][~study.is_train] = fit.of_others[:, number]
     mapping = {
-        "name": variant.name,
-        "source": variant.source,
-        "arm": variant.arm,
+        "name": study.variant.name,
+        "source": study.variant.source,
+        "arm": study.variant.arm,
         **found.as_json(frequencies),
         "classifiers": [fit.entry for fit in fits],
-        "logistic": _plain(table.names, found, fits, class_names),
+        "logistic": _plain(table.names, found, fits, study.class_names),
     }
     return mapping, pd.DataFrame(said)
 
 
-def finished_model(
-    variant: Variant,
-    names: Sequence[str],
-    values: Values,
-    truth: npt.NDArray[Any],
-    groups: npt.NDArray[Any] | pd.Series,
-    is_train: npt.NDArray[np.bool_],
-    class_names: Sequence[str],
-    options: Radiomics,
-    seed: int,
-    classifier: ClassifierName,
-    parameters: Parameters,
-) -> Callable[[Values], Values]:
+def finished_model(study: Study, classifier: ClassifierName, parameters: Parameters) -> Callable[[Values], Values]:
     """The model that :func:`fit_variant` had at its end, fitted again: rows × ``names`` to rows × classes.
 
     Nothing is ever unpickled; a fit is seconds, and the same rows give the same model.
     """
-    table = _trained(variant, names, values, truth, groups, is_train, class_names)
-    columns = _columns(variant, names)
+    table, options, seed = study.trained, study.options, study.seed
     with threadpool_limits(limits=1):
         found = find(table, by_patient(table, options.folds, seed), options)
         model = fitted(classifier, parameters, found.of(table), _state(seed))
 
     def said_of(rows: Values) -> Values:
         with threadpool_limits(limits=1):
-            return probabilities(model, found.filters.transform(rows[:, columns]), len(class_names))
+            return probabilities(model, found.filters.transform(rows[:, study.columns]), len(study.class_names))
 
     return said_of
 
 
-def shuffled_controls(
-    variant: Variant,
-    names: Sequence[str],
-    values: Values,
-    truth: npt.NDArray[Any],
-    groups: npt.NDArray[Any] | pd.Series,
-    is_train: npt.NDArray[np.bool_],
-    class_names: Sequence[str],
-    options: Radiomics,
-    seed: int,
-    numbers: Sequence[int] = range(CONTROLS),
-) -> list[float | None]:
+def shuffled_controls(study: Study, numbers: Sequence[int] = range(CONTROLS)) -> list[float | None]:
     """Cross-validated macro AUROCs of logistic regression when patients' classes are dealt anew among patients.
 
     At chance, unless something of the held-out side enters the other; None where it could not be fitted. ``numbers``
-    tell the dealings apart, each of which can be done alone; the other arguments are those of :func:`fit_variant`.
+    tell the dealings apart, each of which can be done alone.
     """
-    table = _trained(variant, names, values, truth, groups, is_train, class_names)
+    table, options, seed = study.trained, study.options, study.seed
     found: list[float | None] = []
     with threadpool_limits(limits=1):
         for number in numbers:
@@ -208,34 +214,6 @@ def _compared(variants: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
         return None
     best = max(both, key=lambda name: first[name] + second[name])
     return {"classifier": best, "first": fused[0]["name"], "second": fused[1]["name"]}
-
-
-def _columns(variant: Variant, names: Sequence[str]) -> Rows:
-    """Those of the variant's features."""
-    own = set(variant.columns(names))
-    if not own:
-        raise DataRefused(f"{variant.name}: none of the {len(names)} features that were measured belongs to it")
-    return np.array([place for place, name in enumerate(names) if name in own], dtype=np.int64)
-
-
-def _trained(
-    variant: Variant,
-    names: Sequence[str],
-    values: Values,
-    truth: npt.NDArray[Any],
-    groups: npt.NDArray[Any] | pd.Series,
-    is_train: npt.NDArray[np.bool_],
-    class_names: Sequence[str],
-) -> Table:
-    """The variant's features of training rows, and nothing of any other row."""
-    columns = _columns(variant, names)
-    return Table(
-        tuple(names[column] for column in columns),
-        np.asarray(values[np.ix_(is_train, columns)], dtype=np.float64),
-        np.asarray(truth)[is_train].astype(np.int64),
-        np.asarray(groups, dtype=object)[is_train],
-        len(class_names),
-    )
 
 
 def _state(seed: int) -> int:

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from tasks.learning.admission import Release, find_release, insist_on_whole
 from tasks.learning.dealing import dealt
 from tasks.learning.headline import leak_of
 from tasks.learning.prediction_csv import to_csv
-from tasks.learning.radiomics.variants import Variant, variants_of
+from tasks.learning.radiomics.variants import Variant, answer_columns, variants_of
 from tasks.learning.recipe import Recipe, load, parse, radiomics_of
 from tasks.learning.runs import Run, find_run, home
 from tasks.learning.training import UNFINISHED, insist_on_packages, outcome
@@ -33,6 +33,9 @@ from tasks.progress import Meter
 from tasks.schema import DataRefused, ScanmillError, UnusableInput
 from tasks.storage import Location, location, read_bytes, remove_tree
 from tasks.waves import run_waves
+
+if TYPE_CHECKING:
+    from tasks.learning.radiomics.fitting import Study
 
 
 @dataclass(frozen=True)
@@ -163,56 +166,47 @@ def report(run: str, lake: str, resamples: int = evaluation.RESAMPLES) -> dict[s
     return evaluation.outcome_of(own, metrics, is_new=True)
 
 
-def evaluate(run: str, lake: str, resamples: int = evaluation.RESAMPLES) -> dict[str, Any]:
-    """Scores and report of a run that is fitted; with the same code there is nothing to do."""
-    there = evaluation.finished(run, lake, resamples)
-    if there is not None:
-        return there
-    score(run, lake, resamples)
-    return report(run, lake, resamples)
-
-
 def fit_piece(piece: Piece, *, folder: str) -> None:
     """Work of one Dask task: reads what :func:`fit` has laid out in ``folder``, leaves its own files there."""
     from tasks.learning.radiomics import fitting
 
     place = location(folder)
     recipe = parse(read_bytes(place / "recipe.yaml"), name="recipe", where=folder)
-    rows, inputs = inputs_of(
+    rows, study = study_of(
         recipe, piece.variant, read_frame(place / "rows.parquet"), read_frame(place / "features.parquet")
     )
     if piece.control is not None:
-        (auroc,) = fitting.shuffled_controls(**inputs, numbers=[piece.control])
+        (auroc,) = fitting.shuffled_controls(study, [piece.control])
         write_json(place / piece.file_name, {"auroc": auroc})
         return
-    mapping, said = fitting.fit_variant(**inputs)
+    mapping, said = fitting.fit_variant(study)
     said.insert(0, "sample_id", rows["sample_id"])
     write_bytes(place / f"{piece.variant.name}.parquet", _parquet(pa.Table.from_pandas(said, preserve_index=False)))
     write_json(place / piece.file_name, mapping)
 
 
-def inputs_of(
-    recipe: Recipe, variant: Variant, rows: pd.DataFrame, table: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Rows that could be measured, and what :mod:`tasks.learning.radiomics.fitting` is told of them.
+def study_of(recipe: Recipe, variant: Variant, rows: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFrame, Study]:
+    """Rows that could be measured, and what is to be fitted to them.
 
     ``rows`` are ``sample_id group_id split truth``, ``table`` is ``features.parquet``, in the same order.
     """
+    from tasks.learning.radiomics.fitting import Study
+
     # A vertebra of unknown class teaches nothing; in the other sets it is answered like any other.
     is_told = (table["reason"] == "") & (rows["truth"].notna() | (rows["split"] != recipe.splits.train))
     rows, table = rows[is_told].reset_index(drop=True), table[is_told].reset_index(drop=True)
     names = variant.columns(list(table.columns))
-    return rows, {
-        "variant": variant,
-        "names": names,
-        "values": table[names].to_numpy(np.float64),
-        "truth": rows["truth"].to_numpy(np.float64),
-        "groups": rows["group_id"],
-        "is_train": (rows["split"] == recipe.splits.train).to_numpy(),
-        "class_names": recipe.questions()[0].of,
-        "options": radiomics_of(recipe),
-        "seed": recipe.seed,
-    }
+    return rows, Study(
+        variant=variant,
+        names=names,
+        values=table[names].to_numpy(np.float64),
+        truth=rows["truth"].to_numpy(np.float64),
+        groups=rows["group_id"],
+        is_train=(rows["split"] == recipe.splits.train).to_numpy(),
+        class_names=recipe.questions()[0].of,
+        options=radiomics_of(recipe),
+        seed=recipe.seed,
+    )
 
 
 def _fitted(recipe: Recipe, source: Release, lake: str, folder: Location, address: str | None) -> dict[str, bytes]:
@@ -279,13 +273,17 @@ def _answered(
     recipe: Recipe, samples: pd.DataFrame, models: pd.DataFrame, primary: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, Values], dict[str, Values]]:
     """Samples, truths and what the primary model says; samples that could not be measured are not in it."""
-    question = recipe.questions()[0]
-    columns = [f"{primary['variant']}.{primary['classifier']}.{name}" for name in question.of]
-    said = models.set_index("sample_id")[columns]
+    said = said_by(models, recipe, primary)
     is_told = samples["sample_id"].isin(said.index).to_numpy()
     own = samples[is_told].reset_index(drop=True)
     true = {name: values[is_told] for name, values in truths.of(samples, recipe).items()}
-    return own, true, {question.name: said.loc[own["sample_id"]].to_numpy(np.float64)}
+    return own, true, {recipe.questions()[0].name: said.loc[own["sample_id"]].to_numpy(np.float64)}
+
+
+def said_by(models: pd.DataFrame, recipe: Recipe, primary: Mapping[str, str]) -> pd.DataFrame:
+    """Probabilities of the primary model, by sample id."""
+    columns = answer_columns(primary["variant"], primary["classifier"], recipe.questions()[0].of)
+    return models.set_index("sample_id")[columns]
 
 
 def _radiomics_run(run: str, lake: str) -> Run:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks.learning.radiomics.variants import answer_columns
 from tasks.learning.recipe import Recipe
 from tasks.learning.scoring.draws import Drawn, Values, draw
 
@@ -87,7 +88,7 @@ def probabilities(
     answers: pd.DataFrame, variant: str, classifier: str, classes: Sequence[str], own: ScoredSet
 ) -> Values | str:
     """Rows × classes of one model in one set; or why there are none."""
-    columns = [f"{variant}.{classifier}.{name}" for name in classes]
+    columns = answer_columns(variant, classifier, classes)
     if missing := [column for column in columns if column not in answers]:
         return f"no probabilities: {', '.join(missing)}"
     found: Values = answers[columns].to_numpy(np.float64)[own.places]

@@ -39,6 +39,11 @@ class Variant:
         return [name for name in names if name.startswith(tuple(prefixes))]
 
 
+def answer_columns(variant: str, classifier: str, classes: Sequence[str]) -> list[str]:
+    """Of ``models.parquet``: where the probabilities of one model lie."""
+    return [f"{variant}.{classifier}.{name}" for name in classes]
+
+
 def variants_of(options: Radiomics) -> tuple[Variant, ...]:
     """Radiomics first, then each arm's features alone and fused."""
     of_arms = [Variant(source, arm) for arm in options.arms for source in ("deep", "fused")]
