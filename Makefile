@@ -64,8 +64,9 @@ format: $(VENV)/.dev  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## conversion, rerun, verify and metadata beside a bare loop; writes bench-results/
-	$(BIN)/python -m tests.bench
+# Other tools are measured where PEERS names Pythons that have them; BENCH is for options: make bench BENCH='--rows verify'
+bench: $(VENV)/.dev  ## speed beside a bare loop, and beside PEERS=/path/to/python; writes bench-results/
+	$(BIN)/python -m tests.bench $(PEERS:%=--peers %) $(BENCH)
 
 clean:  ## remove what make has made, data of the demo included
 	rm -rf $(VENV) scanmill-demo bench-results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

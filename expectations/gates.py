@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from expectations.put_off import put_off
+
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-import great_expectations as gx
+with put_off("altair", "scipy.stats"):
+    import great_expectations as gx
+
 import pandas as pd
 from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
@@ -26,11 +30,11 @@ FLAGS = ("image_problem", "row_problem", "image_without_row", "row_without_image
 """Columns whose value says no more than the expectation's own name."""
 RESULT_FORMAT = {
     "result_format": "COMPLETE",
-    "unexpected_index_column_names": [KEY],
     "return_unexpected_index_query": False,
     "partial_unexpected_count": EXAMPLES,
 }
-"""How Great Expectations is to answer: every failing row, by its entry."""
+"""How Great Expectations is to answer: every failing row, by its label in the index, which is its entry. Asked to name
+rows by a column it looks every cell up by itself: 24,106 failing rows took as long as everything else."""
 SEVERITY: dict[str, Severity] = {"critical": "error", "warning": "warning", "info": "known"}
 
 
@@ -43,6 +47,7 @@ def judge(
     and entry and column of cells to empty. ``docs`` is the folder that gets Great Expectations' own pages.
     """
     expectations = [_with_tolerance(expectation, dataset) for expectation in suite(dataset, gate)]
+    frame = frame.set_axis(pd.Index(frame[KEY].to_numpy()))
     results = _validate(frame, f"{dataset.name}-{gate}", expectations, docs and docs / gate)
     if docs is not None:
         write_index(docs)
@@ -130,7 +135,7 @@ def _document(context: Any, docs: Path) -> list[Any]:
 
 def _failed_entries(result: Any) -> list[int]:
     """Entries that fail, tolerated ones included: with ``mostly``, a passing expectation lists them as well."""
-    return [int(row[KEY]) for row in result.result.get("unexpected_index_list") or ()]
+    return [int(entry) for entry in result.result.get("unexpected_index_list") or ()]
 
 
 def _outcome(
@@ -200,8 +205,8 @@ def _observed(expectation: Expectation, result: Any, failed: list[int], frame: p
         return _counts(frame, failed, expectation["meta"]["count_by"])
     column = str(expectation["kwargs"]["column"])
     if "is_told" in expectation["meta"]:
-        return "; ".join(frame.set_index(KEY).loc[failed, column])
-    rows = frame.set_index(KEY).loc[failed[:EXAMPLES]]
+        return "; ".join(frame.loc[failed, column])
+    rows = frame.loc[failed[:EXAMPLES]]
     is_flag = column.startswith("check.") or column in FLAGS
     return "; ".join(_place(row) if is_flag else f"{_place(row)}: {row[column]}" for _, row in rows.iterrows())
 

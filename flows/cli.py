@@ -17,7 +17,14 @@ import typer
 from pydantic import SecretStr
 
 from flows import cli_learning, cli_quarantine, cli_trace, summary
-from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
+from flows.command_line import (
+    AsJson,
+    LakeFolder,
+    ShowProgress,
+    errors_as_exit_codes,
+    importing,
+    running_a_flow,
+)
 from flows.console import showing_progress, size
 from tasks.schema import STORES, ScanmillError
 
@@ -133,9 +140,10 @@ def check(
 ) -> None:
     """Index, parse and the metadata gate only: is this raw release sound? Decodes no image, writes nothing."""
     with errors_as_exit_codes(as_json):
-        from expectations.gates import judge
-        from tasks.stages.metadata import check_metadata
-        from tasks.stages.plan import request
+        with importing():
+            from expectations.gates import judge
+            from tasks.stages.metadata import check_metadata
+            from tasks.stages.plan import request
 
         wanted = request(dataset, raw, "", table=table, splits=splits, allow_missing=allow_missing)
         counts, verdict = check_metadata(wanted, judge)
@@ -324,7 +332,8 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 
 
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
-    from flows.prepare import prepare as flow
+    with importing():
+        from flows.prepare import prepare as flow
 
     with running_a_flow():
         return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))

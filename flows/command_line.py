@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -27,12 +28,8 @@ ShowProgress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
 ]
 
-SERVERLESS = {
-    "Failed to reach API": "start that Prefect server, or unset PREFECT_API_URL to do without",
-    "attempting to connect to ephemeral Prefect API": "the machine is busy: try again, or give it longer with "
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS",
-}
-"""What Prefect says when it has no server, and what helps."""
+SERVERLESS = "Failed to reach API"
+"""What Prefect says when its server does not answer."""
 
 
 @contextmanager
@@ -65,16 +62,32 @@ def _leave(error: Exception, code: int, as_json: bool) -> NoReturn:
 
 
 @contextmanager
-def running_a_flow() -> Iterator[None]:
-    """Ctrl-C ends all of it at once; a Prefect server that is not there is said in words."""
-    before = signal.signal(signal.SIGINT, _stop_at_once)
+def importing() -> Iterator[None]:
+    """For a block of large imports: a million objects that stay need not be searched for garbage, now or later."""
+    gc.disable()
     try:
         yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextmanager
+def running_a_flow() -> Iterator[None]:
+    """With a Prefect server, embedded where the user has none; Ctrl-C ends all of it at once.
+
+    A server that is not there is said in words.
+    """
+    from flows.embedded_server import serve
+
+    before = signal.signal(signal.SIGINT, _stop_at_once)
+    try:
+        serve()
+        yield
     except RuntimeError as error:
-        for said, remedy in SERVERLESS.items():
-            if said in str(error):
-                raise ScanmillError(f"{error}: {remedy}") from error
-        raise
+        if SERVERLESS not in str(error):
+            raise
+        raise ScanmillError(f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without") from error
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -27,6 +27,8 @@ WIDEN = 257
 """65535 / 255: what white of 8 bits has to be multiplied by to be white of 16."""
 GREY_PNG = (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", bytes([8, 0, 0, 0, 0]))
 """Bytes 0–15 and 24–28 of a PNG of one channel of 8 bits, not interlaced (PNG, 3rd edition, 5.2 and 11.2.1)."""
+MOST_PIXELS = 2**27
+"""What a damaged header may claim is not asked of the memory for the decoder, which would give up for good."""
 MOST_OPEN = 256
 """Files that stay open at the same time; a process may have 1,024 by default."""
 
@@ -105,6 +107,8 @@ def decode_alone(encoded: Encoded) -> Pixels | None:
     if decode_image_png_u8 is None or encoded[:16] != GREY_PNG[0] or encoded[24:29] != GREY_PNG[1]:
         return decode(encoded)
     size = (int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big"))
+    if size[0] * size[1] > MOST_PIXELS:
+        return decode(encoded)
     try:
         pixels: Pixels = decode_image_png_u8(bytes(encoded), size, "mono")
     except Exception:  # that is what it raises for every damage

@@ -5,6 +5,7 @@ An archive is never unpacked. A member is named by archive, path and byte offset
 
 from __future__ import annotations
 
+import lzma
 import stat
 import threading
 import zipfile
@@ -18,7 +19,7 @@ from typing import IO, Literal
 
 from pydantic import SecretStr
 
-from tasks import locked_zips, tarballs
+from tasks import locked_zips, plain_zips, tarballs
 from tasks.progress import Meter
 from tasks.schema import UnusableInput
 from tasks.storage import Listed, Replaced, is_remote, listed, location, look, open_archive, read_bytes, read_less_ahead
@@ -131,7 +132,7 @@ def _zip_members(archive: Archive) -> list[Member]:
     try:
         with open_archive(location(archive.paths[0])) as stream, zipfile.ZipFile(stream) as opened:
             infos = opened.infolist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise UnusableInput(f"{archive.paths[0]} is not a readable zip ({error}): fetch it again") from error
     members = []
     for info in infos:
@@ -146,6 +147,8 @@ def _problem(info: zipfile.ZipInfo, archive: Archive) -> tuple[str, str]:
     """Reason code and detail for a zip entry that must not be read, or two empty strings."""
     if _leaves(info.filename):
         return "unsafe-path", f"the path {info.filename!r} leaves the archive"
+    if info.header_offset < 0:
+        return "unreadable-member", "the archive's directory says that it begins before the archive does"
     if locked_zips.is_encrypted(info) and not archive.is_lockable:
         return "encrypted-member", "the member is encrypted and this dataset declares no password"
     if stat.S_ISLNK(info.external_attr >> 16):
@@ -249,6 +252,9 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     try:
         if locked_zips.is_encrypted(infos[offset]) and archive.password is not None:
             return locked_zips.read(opened, _stream(path, version), infos[offset], archive.password)
+        plain = None if is_remote(location(path)) else plain_zips.read(_stream(path, version).fileno(), infos[offset])
+        if plain is not None:
+            return plain
         with opened.open(infos[offset]) as stream:
             return stream.read()
     except locked_zips.Locked as error:
@@ -256,8 +262,12 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     except zipfile.BadZipFile as error:
         reason = "crc-mismatch" if "CRC" in str(error) else "unreadable-member"
         raise MemberRefused(reason, str(error)) from error
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+    except (zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError) as error:
         raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        if infos[offset].compress_type != zipfile.ZIP_BZIP2 or error.errno is not None:
+            raise
+        raise MemberRefused("unreadable-member", f"bzip2: {error}") from error  # damage, not the disk
 
 
 def _loose_bytes(archive: Archive, name: str) -> bytes:

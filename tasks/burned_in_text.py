@@ -11,8 +11,11 @@ which reports what is found and missed on other seeds.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from statistics import fmean
 from typing import Any
 
 import cv2
@@ -32,6 +35,8 @@ CONTRAST = 36
 MOST_INK, MOST_PIECES = 0.04, 150
 """Where more than this share of the pixels differs so much, or more pieces do, the image is a texture: the contrast
 asked for rises by a third until they are fewer."""
+MUCH_INK = 0.01
+"""Share of the pixels above which there may be thousands of pieces, most of them specks."""
 STRENGTH = 2.0
 """The strongest tenth of a row of strokes, over the contrast that was asked for: writing stands out of its texture."""
 LEAST_STRENGTH = 60
@@ -69,9 +74,9 @@ MARKER_INK = (0.12, 0.72)
 MARKER_ZONE = 0.25
 """Side markers lie within this share of the width from the left or right edge."""
 
+_SQUARE, _NEIGHBOURS = np.ones((STROKE, STROKE), np.uint8), np.ones((3, 3), np.uint8)
+
 Grey = npt.NDArray[np.uint8]
-Pieces = npt.NDArray[np.int32]
-"""(n, 4): x, y, w, h of connected strokes."""
 Box = tuple[int, int, int, int]
 """x, y, w, h: top-left corner and extent in pixels."""
 
@@ -95,9 +100,9 @@ class _Plane:
     contrast: Grey
     """Grey levels between a pixel and what is around it."""
     grey: Grey
-    asked: int
-    """Contrast that ink has, at the least."""
-    pieces: Pieces
+    strength: float
+    """Grey levels that the strongest tenth of a row of strokes stands out by, at the least."""
+    pieces: list[Box]
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,11 @@ class _Row:
     """Pieces that stand in a row."""
 
     plane: _Plane
-    pieces: Pieces
+    pieces: list[Box]
 
     @cached_property
     def box(self) -> Box:
-        x, y = self.pieces[:, :2].min(axis=0)
-        right, bottom = (self.pieces[:, :2] + self.pieces[:, 2:]).max(axis=0)
-        return int(x), int(y), int(right - x), int(bottom - y)
+        return reduce(_hull, self.pieces)
 
     @property
     def aspect(self) -> float:
@@ -124,18 +127,23 @@ class _Row:
     @cached_property
     def share(self) -> float:
         """Of the box that is ink."""
-        return float(self._ink.mean())
+        return cv2.countNonZero(self._ink) / self._ink.size
 
     @cached_property
     def crossed(self) -> float:
         """Strokes that a level line crosses, in the quarter of lines that cross most."""
-        starts = np.count_nonzero(self._ink[:, 1:] > self._ink[:, :-1], axis=1) + self._ink[:, 0]
+        starts = (self._ink[:, 1:] > self._ink[:, :-1]).sum(axis=1) + self._ink[:, 0]
         return _quantile(np.sort(starts), 0.75)
 
     @property
     def level(self) -> float:
-        """Grey level of the strokes."""
-        return float(np.median(self._cut(self.plane.grey)[self._ink > 0]))
+        """Grey level of the strokes: their median."""
+        ordered = np.sort(self._cut(self.plane.grey)[self._ink > 0])
+        return (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
+
+    def has_peak(self) -> bool:
+        """Whether any of it is strong enough: what is not cannot be written, and most is not."""
+        return cv2.minMaxLoc(self._cut(self.plane.contrast))[1] >= self.plane.strength
 
     def is_written(self) -> bool:
         """Whether its strokes are as sharp, even and strong as only writing is."""
@@ -143,30 +151,27 @@ class _Row:
         contrast = self._cut(self.plane.contrast)[on]
         ordered = np.sort(contrast)
         strength = _quantile(ordered, 0.9)
-        if strength < max(LEAST_STRENGTH, STRENGTH * self.plane.asked):
+        if strength < self.plane.strength:
             return False
         steps = np.sort(self._steps()[on])
         if _quantile(steps, 0.75) < LEAST_STEP or not SHARP[0] <= _quantile(steps, 0.9) / strength <= SHARP[1]:
             return False
         along = self._cut(self.plane.grey)[on][contrast >= _quantile(ordered, 0.6)]
-        return float(along.std()) <= EVEN * strength and self._are_alike(strength)
+        return float(cv2.meanStdDev(along)[1][0, 0]) <= EVEN * strength and self._are_alike(strength)
 
     def _steps(self) -> Grey:
         """Grey levels between the darkest and the brightest within three pixels."""
         x, y, w, h = self.box
         left, top = max(0, x - 1), max(0, y - 1)
         around = self.plane.grey[top : y + h + 1, left : x + w + 1]
-        steps = cv2.morphologyEx(around, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        steps = cv2.morphologyEx(around, cv2.MORPH_GRADIENT, _NEIGHBOURS)
         return np.asarray(steps[y - top : y - top + h, x - left : x - left + w], np.uint8)
 
     def _are_alike(self, strength: float) -> bool:
-        peaks = np.array([self.plane.contrast[y : y + h, x : x + w].max() for x, y, w, h in self.pieces], float)
-        heights = self.pieces[:, 3]
-        return bool(
-            heights.std() <= ALIKE[0] * heights.mean()
-            and peaks.std() <= ALIKE[1] * peaks.mean()
-            and peaks.min() <= LONE_PEAK * strength
-        )
+        peaks = [cv2.minMaxLoc(self.plane.contrast[y : y + h, x : x + w])[1] for x, y, w, h in self.pieces]
+        heights = [height for _, _, _, height in self.pieces]
+        are_alike = _spread(heights) <= ALIKE[0] and _spread(peaks) <= ALIKE[1]
+        return are_alike and min(peaks) <= LONE_PEAK * strength
 
     def _cut(self, plane: Grey) -> Grey:
         x, y, w, h = self.box
@@ -176,6 +181,12 @@ class _Row:
 def _quantile(ordered: npt.NDArray[Any], share: float) -> float:
     """Of a sorted array; the nearest element, NumPy's own takes 50 times as long."""
     return float(ordered[round(share * (len(ordered) - 1))])
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation over mean."""
+    mean = fmean(values)
+    return math.sqrt(fmean([(value - mean) ** 2 for value in values])) / mean
 
 
 def find(grey: Grey) -> Writing | None:
@@ -188,7 +199,7 @@ def find(grey: Grey) -> Writing | None:
     markers: list[Box] = []
     for polarity in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
         plane = _plane(small, polarity)
-        for row in _rows(plane):
+        for row in _rows(plane) if plane else ():
             if _is_text(row):
                 text.append(row.box)
             elif polarity == cv2.MORPH_TOPHAT and _is_marker(row):
@@ -205,61 +216,91 @@ def _reduced(grey: Grey, factor: int) -> Grey:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _plane(small: Grey, polarity: int) -> _Plane:
-    contrast = np.asarray(cv2.morphologyEx(small, polarity, np.ones((STROKE, STROKE), np.uint8)), np.uint8)
+def _plane(small: Grey, polarity: int) -> _Plane | None:
+    """None where nothing stands out enough to be written."""
+    contrast = np.asarray(cv2.morphologyEx(small, polarity, _SQUARE), np.uint8)
+    strongest = cv2.minMaxLoc(contrast)[1]
     asked = CONTRAST
-    while True:
+    while strongest >= (strength := max(LEAST_STRENGTH, STRENGTH * asked)):
         ink = np.asarray(cv2.threshold(contrast, asked, 1, cv2.THRESH_BINARY)[1], np.uint8)
-        if cv2.countNonZero(ink) <= MOST_INK * ink.size:
-            pieces = _pieces(ink)
+        share = cv2.countNonZero(ink) / ink.size
+        if share <= MOST_INK:
+            pieces = _speckled_pieces(ink) if share > MUCH_INK else _pieces(ink)
             if len(pieces) <= MOST_PIECES:
-                return _Plane(ink, contrast, small, asked, pieces)
+                return _Plane(ink, contrast, small, strength, pieces)
         asked += asked // 3
+    return None
 
 
-def _pieces(ink: Grey) -> Pieces:
-    outlines, _ = cv2.findContours(ink, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    boxes = np.array([cv2.boundingRect(outline) for outline in outlines], np.int32).reshape(-1, 4)
-    return boxes[(boxes[:, 3] >= HEIGHTS[0]) & (boxes[:, 3] <= HEIGHTS[1])]
+def _pieces(ink: Grey) -> list[Box]:
+    """Boxes of connected strokes of a likely height, in order; what is written in a frame counts as well."""
+    outlines, tree = cv2.findContours(ink, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
+        return []
+    is_hole = (tree[0, :, 3] >= 0).tolist()
+    boxes = [cv2.boundingRect(line) for line, skip in zip(outlines, is_hole, strict=True) if not skip]
+    return sorted((x, y, w, h) for x, y, w, h in boxes if HEIGHTS[0] <= h <= HEIGHTS[1])
+
+
+def _speckled_pieces(ink: Grey) -> list[Box]:
+    """The same, faster where there are thousands of pieces, slower where there are few."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(ink, ltype=cv2.CV_16U)
+    heights = statistics[1:, cv2.CC_STAT_HEIGHT]
+    likely = statistics[1:][(heights >= HEIGHTS[0]) & (heights <= HEIGHTS[1])]
+    return sorted((x, y, w, h) for x, y, w, h, _ in likely.tolist())
 
 
 def _rows(plane: _Plane) -> list[_Row]:
     """Pieces of about one height, on one level, that are no further apart than a letter is high."""
-    if not len(plane.pieces):
-        return []
-    x, y, w, h = plane.pieces.T
-    lower, taller = np.minimum(h[:, None], h), np.maximum(h[:, None], h)
-    shared = np.minimum((y + h)[:, None], y + h) - np.maximum(y[:, None], y)
-    gap = np.maximum(x[:, None], x) - np.minimum((x + w)[:, None], x + w)
-    labels = _connected((2 * lower >= taller) & (2 * shared >= taller) & (gap <= taller))
-    return [_Row(plane, plane.pieces[labels == label]) for label in np.flatnonzero(labels == np.arange(len(labels)))]
+    joined = [[index] for index in range(len(plane.pieces))]
+    for one, other in _neighbours(plane.pieces):
+        row, more = joined[one], joined[other]
+        if row is not more:
+            row += more
+            for index in more:
+                joined[index] = row
+    return [_Row(plane, [plane.pieces[i] for i in row]) for index, row in enumerate(joined) if row[0] == index]
 
 
-def _connected(is_linked: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """The lowest index that links lead to, for every index."""
-    labels = np.arange(len(is_linked))
-    while True:
-        lowest = np.where(is_linked, labels, len(labels)).min(axis=1)
-        if (lowest == labels).all():
-            return labels
-        labels = lowest
+def _neighbours(pieces: list[Box]) -> Iterator[tuple[int, int]]:
+    """Indices of pieces, which are in order of ``x``, that stand side by side."""
+    for one, (x, y, w, h) in enumerate(pieces):
+        farthest, bottom = x + w + 2 * h, y + h
+        for other in range(one + 1, len(pieces)):
+            x2, y2, w2, h2 = pieces[other]
+            if x2 > farthest:
+                break
+            if y2 >= bottom or y >= y2 + h2:  # most by far
+                continue
+            taller = max(h, h2)
+            shared = min(bottom, y2 + h2) - max(y, y2)
+            if 2 * shared >= taller <= 2 * min(h, h2) and x2 - min(x + w, x2 + w2) <= taller:
+                yield one, other
 
 
 def _is_text(row: _Row) -> bool:
-    if row.aspect < TEXT_ASPECT:
+    is_short = len(row.pieces) < LETTERS
+    if row.aspect < TEXT_ASPECT or (is_short and not _may_be_touching(row.box)) or not row.has_peak():
         return False
-    is_together = row.box[3] <= TOUCHING and row.crossed >= max(RUN_TOGETHER[0], RUN_TOGETHER[1] * row.aspect)
-    if len(row.pieces) < LETTERS and not is_together:
+    if row.share < LEAST_INK:
         return False
-    is_dense = CROSSINGS[0] * row.aspect <= row.crossed <= CROSSINGS[1] * row.aspect and row.share >= LEAST_INK
-    return is_dense and row.is_written()
+    if is_short and row.crossed < max(RUN_TOGETHER[0], RUN_TOGETHER[1] * row.aspect):
+        return False
+    return CROSSINGS[0] * row.aspect <= row.crossed <= CROSSINGS[1] * row.aspect and row.is_written()
+
+
+def _may_be_touching(box: Box) -> bool:
+    """A stroke and a gap are two pixels at the least."""
+    _, _, width, height = box
+    return height <= TOUCHING and width >= 2 * RUN_TOGETHER[0] - 1
 
 
 def _is_marker(row: _Row) -> bool:
     if len(row.pieces) >= LETTERS or row.box[3] < MARKER_HEIGHT or not _is_beside(row):
         return False
-    is_letter = MARKER_ASPECT[0] <= row.aspect <= MARKER_ASPECT[1] and MARKER_INK[0] <= row.share <= MARKER_INK[1]
-    return is_letter and row.level >= MARKER_LEVEL and row.is_written()
+    if not MARKER_ASPECT[0] <= row.aspect <= MARKER_ASPECT[1] or not row.has_peak():
+        return False
+    return MARKER_INK[0] <= row.share <= MARKER_INK[1] and row.level >= MARKER_LEVEL and row.is_written()
 
 
 def _is_beside(row: _Row) -> bool:

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 
 from tasks.archives import Archive, Member, MemberRefused, read_member
 from tasks.code_version import conversion_version, library_versions
+from tasks.decoding import ImageRefused
 from tasks.files import digest, write_bytes
 from tasks.fingerprints.polar import fingerprint_of
-from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
+from tasks.images import HISTOGRAM_BINS, convert
 from tasks.masks import convert_mask
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
 from tasks.storage import Location, location, open_table, remove
@@ -64,8 +65,8 @@ MASK_SCHEMA = pa.schema([*SCHEMA, *MASK_COLUMNS, ("mask", pa.binary())])
 """The same with masks; a mask is stored in its chunk always."""
 ENCODED = ("image", "mask")
 """Columns that hold files, not facts."""
-BULKY = (*ENCODED, "picture")
-"""Columns that are read for a few members at a time only."""
+BULKY = (*ENCODED, "picture", "thumbnail", "fingerprint")
+"""Columns that are read out of the chunks, for as many members at a time as are needed."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
+PACKAGES = ("deflate", "kornia-rs", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")
 """The libraries whose version can change a stored byte."""
 GROUPING_PACKAGES = ("faiss-cpu", "scipy")
 """Those that can change which images a release takes for the same picture, and no chunk."""
@@ -43,8 +43,8 @@ def source_digest(*patterns: str, without: str = "") -> str:
 
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
-    images = ("images", "masks", "scan_sector", "image_checks", "burned_in_text")
-    modules = ("archives", "tarballs/*", "locked_zips", *images, "fingerprints/polar", "chunks", "schema")
+    images = ("decoding", "encoding", "images", "reduction", "masks", "scan_sector", "image_checks", "burned_in_text")
+    modules = ("archives", "tarballs/*", "locked_zips", "plain_zips", *images, "fingerprints/polar", "chunks", "schema")
     return source_digest(*(f"tasks/{name}.py" for name in modules))
 
 

@@ -1,49 +1,34 @@
 """Decode → inspect → normalise → encode: bytes in, bytes and facts out. Knows no archive, table or shard.
 
-Pillow decodes because it refuses what is truncated (OpenCV paints the rest grey and returns success); OpenCV reduces
-and encodes because it is the fastest that is exact.
+How bytes become pixels is in :mod:`tasks.decoding`, how pixels become bytes in :mod:`tasks.encoding`, how many become
+few in :mod:`tasks.reduction`. Everything that is told of an image is taken from the pixels decoded once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks import image_checks, scan_sector
-from tasks.schema import Encoding, ImageRules, Transform
+from tasks.decoding import ImageRefused, Pixels, decode
+from tasks.encoding import SIGNATURES, encode
+from tasks.reduction import reduced
+from tasks.schema import ImageRules, Transform
 
 cv2.setNumThreads(1)  # one image per process at a time: Dask's workers are the parallelism
-Image.MAX_IMAGE_PIXELS = 100_000_000  # the largest film of the five datasets has 18 million
-PNG_LEVEL = 1
-"""zlib level: 224 px grey at level 6 is 4 % smaller and takes 5 times as long (measured, this file's defaults)."""
-JPEG_QUALITY = 95
-"""Where none is given."""
 HISTOGRAM_BINS = 64
 """Bins over the full range of the bit depth, kept per image for the report."""
 THUMBNAIL_SIDE = 64
 PICTURE_SIDE = 128
 """Pixels; what images are compared with each other by, see :mod:`tasks.fingerprints`."""
 
-SIGNATURES: Mapping[Encoding, bytes] = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
-"""First bytes of a file (PNG 3rd edition, 5.2; ITU-T T.81, B.1.1.3)."""
 KEPT = "original bytes"
 """The transform of an image that is stored as it was published."""
-
-Pixels = npt.NDArray[Any]
-"""(height, width) or (height, width, 3), uint8 or uint16."""
-
-
-class ImageRefused(Exception):
-    """One image cannot be used; ``args`` are the stable reason code and the detail."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +62,9 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
     steps += cleaned
     luma = _luma(published)
     counts = _counts(published)
-    stored, reduced = _reduce(published, transform.size)
+    stored, reduction = _reduce(published, transform.size)
     is_kept = transform.size is None and not steps and data.startswith(SIGNATURES[transform.encoding])
-    encoded = data if is_kept else _encode(stored, transform)
+    encoded = data if is_kept else encode(stored, transform)
     source_sha256 = hashlib.sha256(data).hexdigest()
     facts = {
         "source_bytes": len(data),
@@ -94,86 +79,13 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
         "pixel_sha256": pixel_hash(published),
         "image_bytes": len(encoded),
         "image_sha256": source_sha256 if is_kept else hashlib.sha256(encoded).hexdigest(),
-        "transform": KEPT if is_kept else "; ".join([*steps, *reduced, transform.encoding]),
+        "transform": KEPT if is_kept else "; ".join([*steps, *reduction, transform.encoding]),
         **_intensities(counts),
         **image_checks.facts(luma, counts if luma is published else _counts(luma)),
     }
     histogram = counts.reshape(HISTOGRAM_BINS, -1).sum(axis=1).tolist()
     picture = picture_of(luma)
     return Converted(encoded, is_kept, histogram, thumbnail_of(picture).tobytes(), picture.tobytes(), facts)
-
-
-def decode(data: bytes, *, drops_alpha: bool = False) -> tuple[str, Pixels, list[str]]:
-    """Published mode, pixels (height, width) or (height, width, 3), uint8 or uint16, and what was done to them.
-
-    Grey held in several equal channels becomes one; an opaque alpha channel goes; everything else is kept or refused.
-    """
-    if not data:
-        raise ImageRefused("empty-file", "the file has no bytes")
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            _refuse_unsupported(image, data)
-            mode = image.mode
-            upright, steps = _upright(image)
-            upright.load()
-    except UnidentifiedImageError as error:
-        raise ImageRefused("not-an-image", f"{len(data)} bytes that begin {data[:12]!r}") from error
-    except Image.DecompressionBombError as error:
-        raise ImageRefused("oversized-image", str(error)) from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        reason = "truncated-image" if "truncated" in str(error).lower() else "undecodable-image"
-        raise ImageRefused(reason, str(error) or type(error).__name__) from error
-    expanded, expansion = _expand(upright)
-    pixels, collapsed = _collapse(np.asarray(expanded), drops_alpha=drops_alpha)
-    return mode, pixels, [*steps, *expansion, *collapsed]
-
-
-def _refuse_unsupported(image: Image.Image, data: bytes) -> None:
-    """Pillow narrows 16-bit colour to 8 bits and reads only the first frame, without a word: refuse both instead."""
-    if image.format == "PNG" and data[24] == 16 and image.mode not in ("I;16", "I"):
-        raise ImageRefused("unsupported-mode", f"16-bit PNG of colour type {data[25]}")
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"):
-        raise ImageRefused("unsupported-mode", f"mode {image.mode}")
-    if image.mode in ("1", "I;16") and "transparency" in image.info:
-        raise ImageRefused("alpha-channel", f"mode {image.mode} with a transparent level {image.info['transparency']}")
-    if getattr(image, "n_frames", 1) > 1:
-        raise ImageRefused("unsupported-mode", f"{getattr(image, 'n_frames', 1)} frames")
-
-
-def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    orientation = image.getexif().get(0x0112, 1)
-    if orientation not in range(2, 9):  # 1 is upright; others do not exist in EXIF 2.32, and are ignored by readers
-        return image, []
-    return ImageOps.exif_transpose(image), [f"exif orientation {orientation}"]
-
-
-def _expand(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Palettes and bits to channels; nothing is lost by these."""
-    has_transparency = "transparency" in image.info
-    if image.mode == "1":
-        return image.convert("L"), ["1 bit to 8"]
-    if image.mode in ("P", "PA"):
-        return image.convert("RGBA" if has_transparency or image.mode == "PA" else "RGB"), ["palette to rgb"]
-    if has_transparency and image.mode in ("L", "RGB"):
-        return image.convert("LA" if image.mode == "L" else "RGBA"), ["transparent colour to alpha"]
-    return image, []
-
-
-def _collapse(pixels: npt.NDArray[Any], *, drops_alpha: bool) -> tuple[Pixels, list[str]]:
-    steps = []
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        alpha = pixels[..., -1]
-        is_opaque = bool((alpha == np.iinfo(pixels.dtype).max).all())
-        if not is_opaque and not drops_alpha:
-            raise ImageRefused("alpha-channel", f"alpha runs from {alpha.min()} to {alpha.max()}")
-        pixels = pixels[..., :-1]
-        steps.append("opaque alpha dropped" if is_opaque else "alpha dropped")
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    elif pixels.ndim == 3 and _channels_agree(pixels):
-        pixels = pixels[..., 0]
-        steps.append("equal channels to grey")
-    return np.ascontiguousarray(pixels), steps
 
 
 def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
@@ -187,8 +99,8 @@ def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
             raise ImageRefused(
                 "no-scan-found", "no scan can be told from the writing on this screen, so all would stay"
             )
-        cleaned = cleaned * (is_scan if cleaned.ndim == 2 else is_scan[..., None])
-        steps.append(f"outside the scan blackened ({1 - is_scan.mean():.0%} of the frame)")
+        cleaned = cv2.bitwise_and(cleaned, cleaned, mask=is_scan.view(np.uint8))
+        steps.append(f"outside the scan blackened ({1 - np.count_nonzero(is_scan) / is_scan.size:.0%} of the frame)")
     if rules.to_grey and pixels.ndim == 3:
         steps.append("colour to grey (BT.601)")
     return cleaned, steps
@@ -196,10 +108,6 @@ def _clean(pixels: Pixels, rules: ImageRules) -> tuple[Pixels, list[str]]:
 
 def _luma(pixels: Pixels) -> Pixels:
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-
-
-def _channels_agree(pixels: npt.NDArray[Any]) -> bool:
-    return bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
 
 
 def pixel_hash(pixels: Pixels) -> str:
@@ -212,11 +120,9 @@ def pixel_hash(pixels: Pixels) -> str:
 def _counts(pixels: Pixels) -> npt.NDArray[np.int64]:
     """Pixels of each grey level that the type has, channels added up."""
     levels = int(np.iinfo(pixels.dtype).max) + 1
-    planes = [pixels] if pixels.ndim == 2 else [np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[2])]
-    counts = np.zeros(levels, np.int64)
-    for plane in planes:
-        counts += cv2.calcHist([plane], [0], None, [levels], [0, levels]).ravel().astype(np.int64)
-    return counts
+    channels = range(1 if pixels.ndim == 2 else pixels.shape[2])
+    counted = [cv2.calcHist([pixels], [channel], None, [levels], [0, levels]) for channel in channels]
+    return np.asarray(np.stack(counted).sum(axis=0, dtype=np.int64).ravel(), np.int64)
 
 
 def _intensities(counts: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -240,8 +146,7 @@ def _reduce(pixels: Pixels, size: int | None) -> tuple[Pixels, list[str]]:
         return pixels, []
     scale = size / max(height, width)
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    reduced = cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)
-    return reduced, [f"area {width}x{height} to {target[0]}x{target[1]}"]
+    return reduced(pixels, *target), [f"area {width}x{height} to {target[0]}x{target[1]}"]
 
 
 def thumbnail_of(picture: Pixels) -> Pixels:
@@ -267,17 +172,3 @@ def picture_of(pixels: Pixels) -> Pixels:
     if small.dtype != np.uint8:  # few of 16 bits use all of them
         small = cv2.convertScaleAbs(small, alpha=255 / image_checks.white_level(int(luma.max()), 16))
     return small
-
-
-def _encode(pixels: Pixels, transform: Transform) -> bytes:
-    if transform.encoding == "jpeg" and pixels.dtype != np.uint8:
-        raise ImageRefused("bit-depth", "16-bit pixels do not fit a JPEG: use --encoding png")
-    settings = {
-        "png": [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL],
-        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, transform.quality or JPEG_QUALITY],
-    }[transform.encoding]
-    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    is_encoded, buffer = cv2.imencode(f".{transform.extension}", ordered, settings)
-    if not is_encoded:
-        raise ImageRefused("undecodable-image", f"OpenCV could not encode {pixels.shape} {pixels.dtype}")
-    return buffer.tobytes()

@@ -4,22 +4,25 @@ would leak from one split into another. Tables in, tables out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from tasks.fingerprints.polar import from_bytes, thumbnails_from_bytes
+from tasks.fingerprints.polar import FRAMES, LENGTH
 from tasks.near_duplicates import Pictures, Positions, families, pairs
 from tasks.readings import yes_no
 from tasks.schema import Dataset
 
 Place = tuple[str, int]
 """Chunk file and row in it."""
-Read = Callable[[Sequence[Place]], npt.NDArray[np.uint8]]
-"""Places in chunks to pictures (n, 128, 128)."""
+Column = Literal["fingerprint", "thumbnail", "picture"]
+Read = Callable[[Sequence[Place], Column], npt.NDArray[np.uint8]]
+"""Places in chunks and a column of theirs to its bytes, (n, length)."""
 
 PAIRS = pa.schema(
     [
@@ -46,13 +49,25 @@ def different(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures_of(samples: pd.DataFrame, read: Read) -> Pictures:
-    """What these samples are compared by; with ``chunk``, ``chunk_row``, ``fingerprint`` and ``thumbnail``."""
-    places = list(zip(samples["chunk"], samples["chunk_row"], strict=True))
+    """What these samples, which have ``chunk`` and ``chunk_row``, are compared by."""
+    prints = read(list(zip(samples["chunk"], samples["chunk_row"], strict=True)), "fingerprint")
     return Pictures(
-        from_bytes(list(samples["fingerprint"])),
-        thumbnails_from_bytes(list(samples["thumbnail"])),
-        lambda positions: read([places[int(position)] for position in positions]),
+        prints.view(np.int8).reshape(-1, len(FRAMES), LENGTH),
+        squares(samples, read, "thumbnail"),
+        squares(samples, read, "picture"),
     )
+
+
+def squares(samples: pd.DataFrame, read: Read, column: Column) -> Callable[[Positions], npt.NDArray[np.uint8]]:
+    """How positions among samples become thumbnails or pictures, (n, side, side)."""
+    chunks, rows = samples["chunk"].to_numpy(), samples["chunk_row"].to_numpy()
+
+    def at(positions: Positions) -> npt.NDArray[np.uint8]:
+        found = read(list(zip(chunks[positions], rows[positions].tolist(), strict=True)), column)
+        side = math.isqrt(found.shape[1])
+        return found.reshape(-1, side, side)
+
+    return at
 
 
 def group_by_picture(samples: pd.DataFrame, read: Read, dataset: Dataset) -> tuple[pd.Series, pd.DataFrame]:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tasks.images import SIGNATURES, ImageRefused, decode
+from tasks.decoding import ImageRefused, decode
+from tasks.encoding import SIGNATURES
 
 PNG_LEVEL = 6
 """zlib level; a mask is flat, so that this costs next to nothing."""
@@ -33,7 +34,7 @@ class ConvertedMask:
 def convert_mask(data: bytes, published: tuple[int, int], stored: tuple[int, int]) -> ConvertedMask:
     """Turn a published mask into a PNG of 0 and 255, of the size that its image is stored in; never anything lossy.
 
-    ``published`` and ``stored`` are width and height of the image. Raises :class:`tasks.images.ImageRefused` with one
+    ``published`` and ``stored`` are width and height of the image. Raises :class:`tasks.decoding.ImageRefused` with one
     of :data:`tasks.schema.MASK_REASONS`.
     """
     inside = decode_mask(data)

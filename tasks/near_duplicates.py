@@ -7,7 +7,7 @@ A pair is a candidate for its fingerprints, and one for good where both pictures
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,33 +17,36 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from tasks.fingerprints.alignment import Alignment, place, refine, spectrum, turns
-from tasks.fingerprints.polar import fingerprint
+from tasks.fingerprints.alignment import Alignment, Shown, place, refine
+from tasks.fingerprints.glance import glance
+from tasks.fingerprints.polar import Picture, fingerprint
 from tasks.fingerprints.search import nearest
 from tasks.images import thumbnail_of
 
 COSINE = 0.3
-"""Of fingerprints, from which on a pair is looked at; of what is promised none was below 0.5 (crops: 0.52), of crops by
-10 % some were at 0.36."""
-TURN_AGREES = 0.3
-"""Correlation after the turn, from which on a pair is laid on each other; planted copies begin at 0.29, those that were
-not cropped at 0.57; a tenth of the strangers that are looked at end below."""
-PLACE_AGREES = 0.9
-"""Share of the similarity asked for that thumbnails must reach, for pictures to be compared. Copies, planted in chests,
-begin at 0.81 on thumbnails, which is more than is asked for; two thirds of the strangers end below 0.65."""
-PARTNERS = 4
-"""Most candidates of one image. Every copy that was not cropped is among them; of 60 crops by 5 %, planted among 2,840
-phantom chests, 8 were not, for so many strangers were nearer."""
+"""Of fingerprints, from which on a pair is looked at; of what is promised none was below 0.46 (crops; not cropped:
+0.56), of crops by 10 % some were at 0.22."""
+GLANCE_AGREES = 0.05
+"""By how much the correlation at a glance must exceed the similarity asked for, for a pair to be laid on each other: it
+is of coarser detail. Copies of what is promised begin at 0.79, planted in chests, and at 0.82, in livers; half of the
+strangers that are looked at among chests end below 0.77, of deformed ones all."""
+PARTNERS = 3
+"""Most candidates of one image. Every copy that was not cropped is among them; of 120 crops by 5 %, planted among 2,840
+phantom chests, 10 were not, for so many strangers were nearer."""
 STRANGERS = 24
 """Most candidates of one family, from any cosine on: few are left, and only relatives that look different."""
-AT_ONCE = 1024
-"""Pairs that are compared together: their pictures take 32 MiB."""
+AT_ONCE = 4096
+"""Pairs whose pictures are read together: at most 128 MiB, of thumbnails 32."""
+TOGETHER = 64
+"""Pairs of them that one thread compares, one after another."""
 STANDS_FOR = 5
 """Members of a family that are compared with those of others, once it is found."""
 ROUNDS = 6
 """Of joining families; lesions need three."""
 
 Positions = npt.NDArray[np.int64]
+Read = Callable[[Positions], npt.NDArray[np.uint8]]
+"""Positions to pictures (k, side, side), read when they are needed."""
 Pair = tuple[int, int, Alignment]
 PAIR_COLUMNS = ("first", "second", "similarity", "turned_degrees", "is_mirrored")
 
@@ -54,22 +57,25 @@ class Pictures:
 
     fingerprints: npt.NDArray[np.int8]
     """(n, frames, length), see :mod:`tasks.fingerprints.polar`."""
-    thumbnails: npt.NDArray[np.uint8]
-    """(n, 64, 64)"""
-    large: Callable[[Positions], npt.NDArray[np.uint8]]
-    """Positions to pictures (k, 128, 128), read when they are needed."""
+    thumbnails: Read
+    """Of 64 pixels."""
+    large: Read
+    """Of 128."""
 
     def of(self, positions: Positions) -> Pictures:
         """Those of some of the images, in that order."""
-        large = self.large
-        return Pictures(self.fingerprints[positions], self.thumbnails[positions], lambda some: large(positions[some]))
+        return Pictures(
+            self.fingerprints[positions],
+            lambda some: self.thumbnails(positions[some]),
+            lambda some: self.large(positions[some]),
+        )
 
     @staticmethod
     def made_of(large: npt.NDArray[np.uint8]) -> Pictures:
         """Of pictures (n, 128, 128) that are at hand."""
         small = np.stack([thumbnail_of(picture) for picture in large])
         prints = np.stack([fingerprint(thumbnail) for thumbnail in small])
-        return Pictures(prints, small, lambda positions: np.asarray(large[positions], np.uint8))
+        return Pictures(prints, small.__getitem__, large.__getitem__)
 
     def __len__(self) -> int:
         return len(self.fingerprints)
@@ -159,36 +165,42 @@ def _by_first_member(families: Positions) -> Positions:
 
 def agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[Pair]:
     """Those candidates, as of :func:`tasks.fingerprints.search.nearest`, whose pictures agree; in their order."""
-    parts = (candidates[begin : begin + AT_ONCE] for begin in range(0, len(candidates), AT_ONCE))
-    return [pair for part in parts for pair in _agreeing(pictures, part, least)]
+    seen = glance(pictures.thumbnails, candidates)
+    likely = np.flatnonzero(seen.agreement >= least + GLANCE_AGREES)
+    likely = likely[np.lexsort([candidates[likely, 1], candidates[likely, 0]])]  # so that neighbours are read together
+    starts = dict(zip(likely.tolist(), seen.matrices[likely], strict=True))
+
+    def rough(shown: Mapping[int, Shown], n: int) -> Alignment:
+        first, second = candidates[n, :2].tolist()
+        return place(shown[first], shown[second], starts[n], least=least)
+
+    placed = {n: a for n, a in _compared(pictures.thumbnails, candidates, likely, rough) if a.similarity >= least}
+
+    def fine(shown: Mapping[int, Shown], n: int) -> Alignment:
+        first, second = candidates[n, :2].tolist()
+        return refine(shown[first], shown[second], placed[n], times=2, least=least)
+
+    refined = dict(_compared(pictures.large, candidates, np.array([*placed], np.int64), fine))
+    ends = candidates[:, :2].tolist()
+    return [(*ends[n], refined[n]) for n in sorted(refined) if refined[n].similarity >= least]
 
 
-def _agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[Pair]:
-    firsts, seconds, frames = candidates.T
-    small = pictures.thumbnails
-    agreed, turn = turns(_spectra(small, firsts, frames), _spectra(small, seconds, np.zeros_like(frames)))
-
-    def rough(n: int) -> Alignment:
-        return place(small[firsts[n]], small[seconds[n]], int(frames[n]), int(turn[n]))
-
+def _compared(
+    read: Read, candidates: Positions, some: Positions, compare: Callable[[Mapping[int, Shown], int], Alignment]
+) -> Iterator[tuple[int, Alignment]]:
+    """What comes of comparing some of the candidates, whose pictures are read as they are needed."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # OpenCV does without Python's lock
-        likely = np.flatnonzero(agreed >= TURN_AGREES)
-        placed = dict(zip(likely.tolist(), threads.map(rough, likely.tolist()), strict=True))
-        placed = {n: alignment for n, alignment in placed.items() if alignment.similarity >= PLACE_AGREES * least}
-        needed = np.unique(np.concatenate([firsts[list(placed)], seconds[list(placed)]])) if placed else firsts[:0]
-        large = dict(zip(needed.tolist(), pictures.large(needed), strict=True)) if len(needed) else {}
+        for begin in range(0, len(some), AT_ONCE):
+            part = some[begin : begin + AT_ONCE]
+            needed = np.unique(candidates[part, :2])
+            pictures = dict(zip(needed.tolist(), read(needed), strict=True))
 
-        def fine(n: int) -> Alignment:
-            return refine(large[int(firsts[n])], large[int(seconds[n])], placed[n], times=2, least=least)
+            def block(numbers: Positions, pictures: Mapping[int, Picture] = pictures) -> list[tuple[int, Alignment]]:
+                shown = {n: Shown(pictures[n]) for n in np.unique(candidates[numbers, :2]).tolist()}
+                return [(n, compare(shown, n)) for n in numbers.tolist()]
 
-        refined = zip(placed, threads.map(fine, placed), strict=True)
-        return [(int(firsts[n]), int(seconds[n]), found) for n, found in refined if found.similarity >= least]
-
-
-def _spectra(small: npt.NDArray[np.uint8], positions: Positions, frames: Positions) -> npt.NDArray[np.complex64]:
-    """One for each position and frame; each is made once."""
-    wanted, numbers = np.unique(np.column_stack([positions, frames]), axis=0, return_inverse=True)
-    return np.stack([spectrum(small[n], int(frame)) for n, frame in wanted])[numbers.ravel()]
+            for found in threads.map(block, (part[at : at + TOGETHER] for at in range(0, len(part), TOGETHER))):
+                yield from found
 
 
 def _as_frame(found: list[Pair]) -> pd.DataFrame:

@@ -7,18 +7,17 @@ for: in a person whose heart is on the right the film is right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.fingerprints.polar import thumbnails_from_bytes
-
 LEAST_IMAGES = 50
 """Of fewer there is no typical picture: the median still shows the single patients."""
-MOST_FOR_TYPICAL = 2000
-"""Images that the typical picture is made of, evenly from all; more change it by less than a grey level."""
+MOST_FOR_TYPICAL = 500
+"""Images that the typical picture is made of, evenly from all; more change it by two grey levels at most."""
 ROUNDS = 2
 """After the first, what is turned has been turned back before the median is taken."""
 FITS = 0.5
@@ -27,11 +26,13 @@ MARGIN = 0.25
 """By so much it must fit better than as it is."""
 UPRIGHT_MARGIN = 0.1
 """By so much the image as it is must fit better than in any other way to be called upright."""
-AT_ONCE = 8192
-"""Images compared at a time: 134 MB as float32."""
+AT_ONCE = 1024
+"""Images compared at a time: 17 MB as float32."""
 
 Thumbnails = npt.NDArray[np.uint8]
 """(n, side, side) grey levels."""
+Read = Callable[[npt.NDArray[np.int64]], Thumbnails]
+"""Positions to thumbnails."""
 Plane = npt.NDArray[np.float32]
 
 
@@ -46,34 +47,34 @@ class Judgement:
     """Degrees, 0, 90, 180 or 270, by which it was turned clockwise."""
 
 
-def compare(samples: pd.DataFrame, *, is_asked: bool = True) -> pd.DataFrame:
-    """Columns :data:`tasks.schema.COMPARED_COLUMNS` of samples with ``view`` and ``thumbnail`` (bytes, null of images
-    that could not be read), by their index; null where nothing can be told, or nothing is asked.
+def compare(views: pd.Series, is_shown: pd.Series, thumbnails: Read) -> pd.DataFrame:
+    """Columns :data:`tasks.schema.COMPARED_COLUMNS` of images by their ``views``; null where nothing can be told, and
+    of those that are not to be ``shown``. ``thumbnails`` gives those of the others by position.
 
     Views look different, and are compared each with its own where there are enough of them.
     """
-    seen = samples.loc[samples["thumbnail"].notna() & is_asked, ["view", "thumbnail"]]
-    views = seen["view"].fillna("")
-    numbers = views.map(views.value_counts())
-    kinds = views.where(numbers >= LEAST_IMAGES, "")
-    columns = pd.DataFrame({"looks_inverted": None, "looks_turned_degrees": None}, index=samples.index, dtype=object)
-    for kind in sorted(kinds.unique()):
-        own = seen.index[kinds == kind]
-        judged = judge(thumbnails_from_bytes(list(seen.loc[own, "thumbnail"])))
-        told = own[judged.is_told]
+    positions = np.flatnonzero(is_shown.to_numpy(bool))
+    seen = views.iloc[positions].fillna("")
+    numbers = seen.map(seen.value_counts())
+    kinds = seen.where(numbers >= LEAST_IMAGES, "").to_numpy(object)
+    columns = pd.DataFrame({"looks_inverted": None, "looks_turned_degrees": None}, index=views.index, dtype=object)
+    for kind in sorted(set(kinds)):
+        own = positions[kinds == kind]
+        judged = judge(own, thumbnails)
+        told = views.index[own[judged.is_told]]
         columns.loc[told, "looks_inverted"] = judged.is_inverted[judged.is_told]
         columns.loc[told, "looks_turned_degrees"] = judged.turned[judged.is_told]
     return columns
 
 
-def judge(thumbnails: Thumbnails) -> Judgement:
-    """Compare each image with the typical one in four turns, as it is and as a negative."""
-    count = len(thumbnails)
-    nothing = Judgement(np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64))
+def judge(positions: npt.NDArray[np.int64], thumbnails: Read) -> Judgement:
+    """Compare each of these images with the typical one in four turns, as it is and as a negative."""
+    count = len(positions)
     if count < LEAST_IMAGES:
-        return nothing
-    ways = _ways(_typical(thumbnails))
-    fit = np.concatenate([_normal(part) @ ways.T for part in _parts(thumbnails)])
+        return Judgement(np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64))
+    ways = _ways(_typical(thumbnails(positions[:: -(-count // MOST_FOR_TYPICAL)])))
+    parts = (positions[begin : begin + AT_ONCE] for begin in range(0, count, AT_ONCE))
+    fit = np.concatenate([_normal(thumbnails(part)) @ ways.T for part in parts])
     # Columns: the four turns, as they are; then as negatives, which fit as badly as the others fit well.
     fit = np.hstack([fit, -fit])
     best = fit.argmax(axis=1)
@@ -86,10 +87,6 @@ def judge(thumbnails: Thumbnails) -> Judgement:
     return Judgement((strength >= FITS) & is_clear, best >= 4, (best % 4) * 90)
 
 
-def _parts(thumbnails: Thumbnails) -> list[Thumbnails]:
-    return [thumbnails[start : start + AT_ONCE] for start in range(0, len(thumbnails), AT_ONCE)]
-
-
 def _normal(thumbnails: Thumbnails) -> Plane:
     """Rows of mean 0 and length 1, (n, side²); a blank one is all 0."""
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
@@ -100,8 +97,7 @@ def _normal(thumbnails: Thumbnails) -> Plane:
 
 def _typical(thumbnails: Thumbnails) -> Plane:
     """The median picture, (side, side)."""
-    step = -(-len(thumbnails) // MOST_FOR_TYPICAL)
-    pictures = _normal(thumbnails[::step]).reshape(-1, *thumbnails.shape[1:])
+    pictures = _normal(thumbnails).reshape(-1, *thumbnails.shape[1:])
     typical = np.median(pictures, axis=0)
     for _ in range(ROUNDS - 1):
         fit = pictures.reshape(len(pictures), -1) @ _ways(typical).T

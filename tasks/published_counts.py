@@ -50,7 +50,8 @@ def count(rows: pd.DataFrame, wanted: Count) -> int:
     if wanted.of == "boxes":
         labels = pd.Series([box["label"] for boxes in rows["boxes"].dropna() for box in boxes], dtype=object)
         return int((labels == wanted.where["label"]).sum())
-    return COUNTERS[wanted.of](rows[_holds(rows, wanted.where)])
+    # Of the columns no more than a counter looks at: copying all of them fifty times over took longer than counting.
+    return COUNTERS[wanted.of](rows.loc[_holds(rows, wanted.where), list(COUNTED)])
 
 
 def _holds(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
@@ -60,6 +61,7 @@ def _holds(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
     return holds
 
 
+COUNTED = ("table", "row", "member", "group_id")
 COUNTERS: Mapping[str, Callable[[pd.DataFrame], int]] = {
     "rows": lambda rows: len(rows.drop_duplicates(["table", "row"])),
     "images": lambda rows: int(rows["member"].notna().sum()),

@@ -27,7 +27,7 @@ JUNK = MemberRule("ignored", r"(?:^|/)(?:\.DS_Store|Thumbs\.db|desktop\.ini|\._[
 DOUBLED = r"(?P<before>^|/)(?P<folder>[^/]+)/(?P=folder)/"
 """A folder that lies in a folder of its own name."""
 
-SAFE = re.compile(r"[A-Za-z0-9_]")
+UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 
 
 def escape_key(key: str) -> str:
@@ -35,11 +35,11 @@ def escape_key(key: str) -> str:
 
     Reversible by :func:`unescape_key`; has no dot, at which WebDataset would cut it.
     """
-    parts = []
-    for byte in key.encode():
-        letter = chr(byte)
-        parts.append(letter if SAFE.match(letter) else "--" if letter == "/" else f"-{byte:02x}")
-    return "".join(parts)
+    return UNSAFE.sub(_escaped, key)
+
+
+def _escaped(letter: re.Match[str]) -> str:
+    return "--" if letter[0] == "/" else "".join(f"-{byte:02x}" for byte in letter[0].encode())
 
 
 def unescape_key(sample_id: str) -> str:
@@ -58,17 +58,20 @@ def index_members(members: Sequence[Member], dataset: Dataset) -> pd.DataFrame:
     """
     names = [field.name for field in fields(Member)]
     frame = pd.DataFrame(list(map(attrgetter(*names), members)), columns=names).rename(columns={"name": "member"})
-    kinds = [_classify(member.name, dataset, is_break=member.problem in DAMAGES) for member in members]
+    rules = [(re.compile(rule.pattern), rule) for rule in (JUNK, *dataset.members)]
+    kinds = [_classify(member.name, rules, is_break=member.problem in DAMAGES) for member in members]
     frame[["kind", "key", "role", "reason"]] = pd.DataFrame(
         kinds, columns=["kind", "key", "role", "reason"], index=frame.index, dtype=str
     )
     return frame
 
 
-def _classify(name: str, dataset: Dataset, *, is_break: bool) -> tuple[str, str, str, str]:
+def _classify(
+    name: str, rules: Sequence[tuple[re.Pattern[str], MemberRule]], *, is_break: bool
+) -> tuple[str, str, str, str]:
     """``is_break``: the member carries the damage of its archive, and must not be ignored with it."""
-    for rule in (JUNK, *dataset.members):
-        if (match := re.search(rule.pattern, name)) and not (is_break and rule.kind == "ignored"):
+    for pattern, rule in rules:
+        if (match := pattern.search(name)) and not (is_break and rule.kind == "ignored"):
             return rule.kind, _key(rule, match), rule.role, rule.reason
     return "unexpected", "", "", "unexpected-member"
 
@@ -90,8 +93,11 @@ def set_nested_copies_aside(index: pd.DataFrame) -> pd.DataFrame:
 
     Kaggle's sample of NIH ChestX-ray14 has come so: ``sample/sample/images`` beside ``sample/images``.
     """
-    nested = index[(index["crc32"] != 0) & index["kind"].isin(["image", "mask", "table"]) & (index["problem"] == "")]
-    nested = nested[[re.search(DOUBLED, member) is not None for member in nested["member"]]]
+    doubled = re.compile(DOUBLED)
+    nested = index[[doubled.search(member) is not None for member in index["member"]]]
+    nested = nested[
+        (nested["crc32"] != 0) & nested["kind"].isin(["image", "mask", "table"]) & (nested["problem"] == "")
+    ]
     if nested.empty:
         return index
     facts = ["archive", "size_bytes", "crc32"]

@@ -19,7 +19,8 @@ STROKE_SHARE = 1 / 20
 """Strokes thinner than this share of the shorter side are writing; letters on screens of 480
 lines have 2 to 4 pixels, markers up to 20."""
 LOOKED_AT = 400
-"""Longer side, in pixels, at which a screen is looked at: writing and scan are told apart as well, and much faster."""
+"""Longer side, in pixels, above which a screen is looked at reduced, by the smallest whole factor that does: writing
+and scan are told apart as well, and much faster."""
 PIECE_SHARE = 0.1
 """Shadows and vessels can cut a scan in pieces: one this large, as a share of the largest, belongs to it. Markers and
 grey bars are smaller."""
@@ -31,17 +32,17 @@ Grey = npt.NDArray[np.uint8]
 
 def find(grey: Grey) -> npt.NDArray[np.bool_] | None:
     """Mask (height, width) of the scan, or None where nothing on the screen is large enough to be one."""
-    scale = min(1.0, LOOKED_AT / max(grey.shape))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    factor = -(-max(grey.shape) // LOOKED_AT)
+    height, width = grey.shape
+    size = (max(1, width // factor), max(1, height // factor))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if factor > 1 else grey
     outline = _outline(small.astype(np.uint8))
     if outline is None:
         return None
-    height, width = grey.shape
-    corners = (outline + 0.5) * (width / small.shape[1], height / small.shape[0]) - 0.5  # from pixel centre to centre
+    corners = (outline + 0.5) * (width / size[0], height / size[1]) - 0.5  # from pixel centre to centre
     hull = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(hull, np.rint(corners).astype(np.int32), 1)
-    found: npt.NDArray[np.bool_] = hull.astype(bool)
-    return found if found.mean() >= SMALLEST_SHARE else None
+    return hull.astype(bool) if cv2.countNonZero(hull) >= SMALLEST_SHARE * hull.size else None
 
 
 def _outline(grey: Grey) -> npt.NDArray[np.int32] | None:
@@ -50,14 +51,23 @@ def _outline(grey: Grey) -> npt.NDArray[np.int32] | None:
     lit = (grey > BLACK).astype(np.uint8)
     joined = cv2.morphologyEx(lit, cv2.MORPH_CLOSE, _disc(side / 120))  # speckle is full of holes
     thick = cv2.morphologyEx(joined, cv2.MORPH_OPEN, _disc(side * STROKE_SHARE))
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(thick, connectivity=8)
-    if count < 2:
+    outlines, _ = cv2.findContours(thick, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if len(outlines) > 1:
+        large = _large_pieces(thick.astype(np.uint8))
+        outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
         return None
-    areas = statistics[1:, cv2.CC_STAT_AREA]
-    pieces = 1 + np.flatnonzero(areas >= PIECE_SHARE * areas.max())
-    outlines, _ = cv2.findContours(np.isin(labels, pieces).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     corners: npt.NDArray[np.int32] = cv2.convexHull(np.vstack(outlines))[:, 0, :].astype(np.int32)
     return corners
+
+
+def _large_pieces(thick: Grey) -> Grey:
+    """1 where a piece is that is large enough beside the largest."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(thick, ltype=cv2.CV_16U)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    is_large = areas >= PIECE_SHARE * areas[1:].max()
+    is_large[0] = False  # the background
+    return np.asarray(is_large[labels], np.uint8)
 
 
 def _disc(diameter: float) -> npt.NDArray[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import shard_tars as tars
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
@@ -125,13 +125,16 @@ def assemble_shard(
         return
     with open_table(location(plan)) as stream:
         rows = pq.ParquetFile(stream).read_row_group(shard.position)
-    content = content_digest(rows, shard.extension)
+    plain = _stored(rows)
+    records = _records(plain)
+    content = content_digest(plain.schema, records, shard.extension)
     linked = _link(shard, read_json(location(earlier)).get(content, {}), target, stores)
     missing = [store for store in stores if store not in linked]
     images = read_images(rows, location(chunks), archives) if missing else []
     masks = read_masks(rows, location(chunks)) if missing and has_masks(rows) else []
-    written = {**linked, **_write(shard, rows, images, masks, target, missing)}
-    tar_offsets = _offsets(rows, shard.extension) if "webdataset" in stores else []
+    entries = _entries(plain, records, shard.extension)
+    written = {**linked, **_write(shard, plain, entries, images, masks, target, missing)}
+    tar_offsets = [own.files[0].offset for own in entries] if "webdataset" in stores else []
     write_json(
         marker,
         {
@@ -151,13 +154,12 @@ def has_masks(rows: pa.Table) -> bool:
     return "mask_sha256" in rows.column_names
 
 
-def content_digest(rows: pa.Table, extension: str) -> str:
+def content_digest(schema: pa.Schema, records: Sequence[bytes], extension: str) -> str:
     """What a shard holds, whatever its name: all columns of all samples, image hashes among them."""
-    plain = _stored(rows)
-    about = [FORMAT_VERSION, extension, library_versions()["pyarrow"], plain.schema.to_string()]
+    about = [FORMAT_VERSION, extension, library_versions()["pyarrow"], schema.to_string()]
     content = hashlib.sha256(canonical_json(about))
-    for row in plain.to_pylist():
-        content.update(canonical_json(row))
+    for record in records:
+        content.update(record)
     return content.hexdigest()
 
 
@@ -191,13 +193,21 @@ def _is_unchanged(path: Location, sha256: str) -> bool:
 
 
 def _write(
-    shard: Shard, rows: pa.Table, images: list[bytes], masks: list[bytes], staging: Location, stores: list[Store]
+    shard: Shard,
+    plain: pa.Table,
+    entries: list[tars.Entries],
+    images: list[bytes],
+    masks: list[bytes],
+    staging: Location,
+    stores: list[Store],
 ) -> dict[str, Any]:
-    plain = _stored(rows)
-    encode = {"webdataset": tar_bytes, "parquet": parquet_bytes}
     written: dict[str, Any] = {}
     for store in stores:
-        data = encode[store](plain, images, shard.extension, masks)
+        files = [images, masks] if masks else [images]
+        if store == "webdataset":
+            data = tars.joined(entries, files)
+        else:
+            data = parquet_bytes(plain, images, shard.extension, masks)
         write_bytes(staging / shard.path(store), data)
         sha256 = hashlib.sha256(data).hexdigest()
         written[store] = {"path": shard.path(store), "bytes": len(data), "sha256": sha256}
@@ -290,46 +300,20 @@ def _rows_of(opened: pq.ParquetFile, rows: list[int], name: str) -> dict[int, by
 
 
 def tar_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
-    """A WebDataset shard: ``<sample_id>.<extension>`` then ``<sample_id>.json``, for every sample in order.
-
-    A mask, ``<sample_id>.mask.png``, lies between the two.
-    """
-    buffer = io.BytesIO()
-    beside: Sequence[bytes | None] = masks or [None] * len(images)
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for row, image, mask in zip(rows.to_pylist(), images, beside, strict=True):
-            _add(tar, f"{row['sample_id']}.{extension}", image)
-            if mask is not None:
-                _add(tar, f"{row['sample_id']}.{MASK_EXTENSION}", mask)
-            _add(tar, f"{row['sample_id']}.json", canonical_json(row))
-    return buffer.getvalue()
+    """A WebDataset shard: ``<sample_id>.<extension>``, ``<sample_id>.mask.png`` where there are masks, then
+    ``<sample_id>.json``, for every sample in order."""
+    return tars.joined(_entries(rows, _records(rows), extension), [images, masks] if masks else [images])
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    entry = tarfile.TarInfo(name)  # mtime, uid and gid are 0, mode is 0644
-    entry.size = len(data)
-    tar.addfile(entry, io.BytesIO(data))
+def _records(rows: pa.Table) -> list[bytes]:
+    """The JSON of every sample."""
+    return [canonical_json(row) for row in rows.to_pylist()]
 
 
-def _offsets(rows: pa.Table, extension: str) -> list[int]:
-    """Byte offset of each image in the tar of :func:`tar_bytes`, from the sizes of what it holds."""
-    offsets = []
-    position = 0
-    for row in _stored(rows).to_pylist():
-        mask = [(MASK_EXTENSION, row["mask_bytes"])] if "mask_bytes" in row else []
-        starts = []
-        for ending, size in ((extension, row["image_bytes"]), *mask, ("json", len(canonical_json(row)))):
-            starts.append(position + _header_bytes(f"{row['sample_id']}.{ending}", size))
-            position = starts[-1] + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        offsets.append(starts[0])
-    return offsets
-
-
-def _header_bytes(name: str, size: int) -> int:
-    """More than one block for a long name."""
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return len(entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+def _entries(rows: pa.Table, records: Sequence[bytes], extension: str) -> list[tars.Entries]:
+    endings = (extension, MASK_EXTENSION) if has_masks(rows) else (extension,)
+    sizes = [rows[f"{name}_bytes"].to_pylist() for name in ENCODED[: len(endings)]]
+    return tars.planned(rows["sample_id"].to_pylist(), endings, sizes, records)
 
 
 def parquet_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from tasks import lineage
 from tasks.archives import LOOSE, MemberRefused, read_member
 from tasks.code_version import library_versions, release_version
+from tasks.decoding import ImageRefused
 from tasks.files import read_frame, read_json, read_table, sha256_file
-from tasks.images import ImageRefused, convert
+from tasks.images import convert
 from tasks.lake import Lake, latest_release
 from tasks.masks import convert_mask
 from tasks.member_places import place_of

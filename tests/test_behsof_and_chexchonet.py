@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from tasks import scan_sector
-from tasks.images import ImageRefused, convert
+from tasks.decoding import ImageRefused
+from tasks.images import convert
 from tasks.lake import Lake, latest_release
 from tasks.phantoms import liver
 from tasks.schema import ImageRules, Transform

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,7 +19,7 @@ from PIL import Image
 
 from tasks import orientation
 from tasks.demo_release import write_nih_release
-from tasks.images import convert
+from tasks.images import THUMBNAIL_SIDE, convert
 from tasks.phantoms import breast, chest, liver
 from tasks.schema import ImageRules, Transform
 from tests.bench.burned_in_text import GREYS, block, drawn, measure, with_marker, written
@@ -154,6 +155,15 @@ def test_names_dates_and_ids_are_text_and_their_place_is_known(
     assert facts(deep(lettered(picture, text, place, grey=grey), 12))["text_regions"] == lines
 
 
+@pytest.mark.parametrize("frame", [(2, 2, 509, 509), (15, 20, 150, 70)], ids=["of the film", "of the text"])
+def test_text_in_a_frame_is_found(frame: tuple[int, int, int, int]) -> None:
+    picture = darkened(film(side=512), 0, 80)
+    left, top, right, bottom = frame
+    cv2.rectangle(picture, (left, top), (right, bottom), 230, 2)
+    assert facts(picture)["text_regions"] == 0
+    assert facts(lettered(picture, "DOE^JANE", (30, 40)))["text_regions"] == 1
+
+
 def test_a_side_marker_is_counted_and_is_no_text() -> None:
     rng = np.random.default_rng(4)
     found = [facts(with_marker(rng, film(seed, 1024))) for seed in range(4)]
@@ -185,7 +195,9 @@ def test_the_screen_finds_nine_of_ten_texts_and_flags_next_to_nothing() -> None:
 def looks(films: list[Grey], view: str = "PA") -> pd.DataFrame:
     """What the others tell of each film."""
     thumbnails = [convert(png(film), Transform(size=None), ImageRules()).thumbnail for film in films]
-    return orientation.compare(pd.DataFrame({"view": view, "thumbnail": thumbnails}))
+    stacked = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    views = pd.Series([view] * len(films))
+    return orientation.compare(views, views.notna(), stacked.__getitem__)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from tasks.images import HISTOGRAM_BINS, ImageRefused, convert
+from tasks import decoding
+from tasks.decoding import ImageRefused
+from tasks.encoding import encode
+from tasks.images import HISTOGRAM_BINS, convert
+from tasks.reduction import reduced
 from tasks.schema import IMAGE_COLUMNS, ImageRules, Transform
 
 AS_IT_IS = Transform(size=None)
@@ -133,6 +137,76 @@ def test_a_file_cut_anywhere_is_refused_or_complete_but_never_painted(kind: str)
             np.testing.assert_array_equal(decoded(converted.encoded), expected)
     # Only the end mark may be missing without loss.
     assert refused >= len(whole) - 20
+
+
+def in_the_words_of_pillow(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
+    """Mode, pixels and steps, or the reason of the refusal, where no faster decoder has a say."""
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_by_kornia", lambda data: None)
+        return outcome(data)
+
+
+def outcome(data: bytes) -> tuple[Any, ...]:
+    try:
+        mode, pixels, steps = decoding.decode(data)
+    except ImageRefused as refusal:
+        return (refusal.args[0],)
+    return mode, pixels.dtype, pixels.shape, pixels.tobytes(), steps
+
+
+SMOOTH = cv2.GaussianBlur(RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8), (0, 0), 2)
+ANY_FORM = {
+    "grey": file_of(SMOOTH[..., 0]),
+    "grey, every filter": file_of(SMOOTH[..., 1], optimize=True),
+    "colour": file_of(SMOOTH),
+    "16 bits": file_of(SMOOTH[..., 2].astype(np.uint16) * 201),
+    "by another hand": cv2.imencode(".png", SMOOTH)[1].tobytes(),
+    "palette": file_of(SMOOTH, mode="P"),
+    "bits": file_of(SMOOTH[..., 0] > 99),
+    "alpha": file_of(np.dstack([SMOOTH, np.full(SMOOTH.shape[:2], 255, np.uint8)])),
+    "turned by Exif": file_of(SMOOTH, exif=exif(6)),
+    "grey JPEG": file_of(SMOOTH[..., 0], "JPEG", quality=100),
+    "progressive JPEG": file_of(SMOOTH[..., 0], "JPEG", progressive=True),
+    "colour JPEG, 4:2:0": file_of(SMOOTH, "JPEG"),
+    "colour JPEG, 4:4:4, restarts": file_of(SMOOTH, "JPEG", subsampling=0, restart_marker_blocks=2),
+    "JPEG that keeps RGB": file_of(SMOOTH, "JPEG", keep_rgb=True),
+    "JPEG turned by Exif": file_of(SMOOTH, "JPEG", exif=exif(3)),
+    "JPEG with a comment": file_of(SMOOTH, "JPEG", comment=b"left"),
+    "printer's colours": file_of(np.dstack([SMOOTH, SMOOTH[..., 0]]), "JPEG", "CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", ANY_FORM)
+def test_the_fast_decoder_says_what_pillow_says_damage_included(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ANY_FORM[name]
+    rng = np.random.default_rng(len(whole))
+    damaged = [bytearray(whole) for _ in range(300)]
+    for flipped in damaged:
+        flipped[rng.integers(len(flipped))] ^= 1 << int(rng.integers(8))
+    cut = [whole[: int(length)] for length in rng.integers(0, len(whole), 40)]
+    for data in [whole, whole + b"tail", *map(bytes, damaged), *cut]:
+        assert outcome(data) == in_the_words_of_pillow(data, monkeypatch)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("pixels", [(64, 64), (64, 48), (33, 70)], ids=str)
+def test_stored_pngs_of_any_depth_and_size_read_back_as_they_were_written(pixels: tuple[int, int], depth: Any) -> None:
+    channels = () if depth == np.uint16 else (3,)
+    for shape in (pixels, (*pixels, *channels)):
+        written = RNG.integers(0, np.iinfo(depth).max + 1, shape).astype(depth)
+        np.testing.assert_array_equal(decoded(encode(written, AS_IT_IS)), written)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("published", "stored"),
+    [((1024, 1024), (224, 224)), ((512, 1024), (112, 224)), ((256, 256), (96, 96)), ((300, 200), (224, 149))],
+    ids=str,
+)
+def test_averages_are_those_of_opencv(published: tuple[int, int], stored: tuple[int, int], depth: Any) -> None:
+    pixels = RNG.integers(0, np.iinfo(depth).max + 1, published).astype(depth)
+    expected = cv2.resize(pixels, stored[::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(reduced(pixels, *stored[::-1]), expected)
 
 
 def test_alpha_is_dropped_where_the_dataset_allows_it_and_the_transform_says_so() -> None:

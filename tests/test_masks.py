@@ -26,7 +26,7 @@ from tasks import chunks, shards
 from tasks.archives import Archive, Member
 from tasks.chunks import Chunk, PairedMask, convert_chunk, plan_chunks
 from tasks.datasets import find
-from tasks.images import ImageRefused
+from tasks.decoding import ImageRefused
 from tasks.lake import Lake
 from tasks.masks import convert_mask
 from tasks.quality.tiles import thumbnail

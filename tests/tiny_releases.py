@@ -50,20 +50,24 @@ def write_release(
     stores: tuple[str, ...] = ("webdataset", "parquet"),
     gates: Mapping[str, bool] | None = None,
     masks: Mapping[str, Sequence[Pixels]] | None = None,
+    dataset: str = DATASET,
+    columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Path:
     """Images (pixels, or files as encoded already) by split, as ``<lake>/tiny/releases/<id>``; returns that folder.
 
     Sample ids are ``<split>-0000``; ``label.even`` is 1 for even numbers, 0 for odd, unknown for multiples of 7.
+    ``columns`` of all samples, split by split, are added to the sample table.
     """
+    about = {**ABOUT, "dataset": dataset}
     inputs = [{"name": "made-up", "bytes": 1, "sha256": hashlib.sha256(repr(stores).encode()).hexdigest()}]
-    release = name_of(ABOUT, inputs)
-    folder = lake / DATASET / "releases" / release
+    release = name_of(about, inputs)
+    folder = lake / dataset / "releases" / release
     tables: list[pd.DataFrame] = []
     shards: list[dict[str, Any]] = []
     written: dict[str, bytes] = {}
     for split, pictures in images.items():
         for number, first in enumerate(range(0, len(pictures), shard_samples)):
-            shard = Shard(len(shards), DATASET, split, number, "png")
+            shard = Shard(len(shards), dataset, split, number, "png")
             files = [
                 picture if isinstance(picture, bytes) else png(picture) for picture in pictures[first:][:shard_samples]
             ]
@@ -78,12 +82,12 @@ def write_release(
                 written[path] = contents[store]
                 shards.append({"store": store, "split": split, "samples": len(files), **_entry(path, contents[store])})
             tables.append(_placed(rows, shard.name, contents["webdataset"]))
-    samples = pd.concat(tables, ignore_index=True)
+    samples = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
     buffer = io.BytesIO()
     samples.to_parquet(buffer, index=False)
     written["samples.parquet"] = buffer.getvalue()
     manifest = {
-        **ABOUT,
+        **about,
         "release": release,
         "inputs": inputs,
         "splits": {split: {"samples": len(pictures)} for split, pictures in images.items()},

@@ -173,10 +173,12 @@ def _labels(published: pd.Series) -> pd.DataFrame:
 
 def _ages(published: pd.Series) -> pd.DataFrame:
     """``years`` of texts such as ``58``, ``058Y`` and ``013M`` (null for what is no age), and their ``unit``."""
-    parts = published.str.strip().str.upper().str.extract(r"^(?P<number>\d+)(?P<unit>[YMWD]?)$")
+    different = pd.Series(published.unique(), dtype=str)
+    parts = different.str.strip().str.upper().str.extract(r"^(?P<number>\d+)(?P<unit>[YMWD]?)$")
     per_year = parts["unit"].map(UNITS_PER_YEAR)
     unit = parts["unit"].replace({"": "Y"}).fillna("none")
-    return pd.DataFrame({"years": pd.to_numeric(parts["number"]) / per_year, "unit": unit})
+    read = pd.DataFrame({"years": pd.to_numeric(parts["number"]) / per_year, "unit": unit}).set_axis(different)
+    return read.loc[published].set_axis(published.index)
 
 
 def _fields(entries: pd.DataFrame) -> dict[str, pd.Series]:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from tasks.fingerprints import copies
 from tasks.fingerprints.copies import Change, Grey
-from tasks.images import PICTURE_SIDE, Pixels, picture_of
-from tasks.near_duplicates import Pictures, Positions, pairs
+from tasks.images import picture_of
+from tasks.near_duplicates import Pictures, Positions, Read, pairs
 
 
 def _brightened(picture: Grey, rng: np.random.Generator) -> Grey:
@@ -37,7 +37,7 @@ CHANGES: Mapping[str, Change] = {
 """What may have been done to a copy."""
 
 
-def calibrate(pool: Pictures, groups: Positions, images: Sequence[Pixels], *, least: float) -> dict[str, Any]:
+def calibrate(pool: Pictures, groups: Positions, images: Sequence[npt.NDArray[Any]], *, least: float) -> dict[str, Any]:
     """Plant copies of ``images``, which are the first of ``pool``, among all of it, and count which are found again.
 
     Two images of one of the ``groups`` are no false pair. Returns ``threshold``, ``images`` (of the pool), ``planted``,
@@ -74,7 +74,7 @@ def calibrate(pool: Pictures, groups: Positions, images: Sequence[Pixels], *, le
     }
 
 
-def _grey8(image: Pixels) -> Pixels:
+def _grey8(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return grey if grey.dtype == np.uint8 else cv2.convertScaleAbs(grey, alpha=255 / max(1, int(grey.max())))
 
@@ -82,14 +82,21 @@ def _grey8(image: Pixels) -> Pixels:
 def _with(pool: Pictures, groups: Positions, planted: Pictures) -> tuple[Pictures, Positions]:
     """The pool and the copies behind it; and to which group each belongs by origin."""
 
-    def large(positions: Positions) -> npt.NDArray[np.uint8]:
-        is_copy = positions >= len(pool)
-        chosen = np.empty((len(positions), PICTURE_SIDE, PICTURE_SIDE), np.uint8)
-        chosen[is_copy] = planted.large(positions[is_copy] - len(pool))
-        if not is_copy.all():
-            chosen[~is_copy] = pool.large(positions[~is_copy])
-        return chosen
+    def joined(first: Read, second: Read) -> Read:
+        def read(positions: Positions) -> npt.NDArray[np.uint8]:
+            is_copy = positions >= len(pool)
+            copies = second(positions[is_copy] - len(pool))
+            chosen = np.empty((len(positions), *copies.shape[1:]), np.uint8)
+            chosen[is_copy] = copies
+            if not is_copy.all():
+                chosen[~is_copy] = first(positions[~is_copy])
+            return chosen
 
-    prints = np.concatenate([pool.fingerprints, planted.fingerprints])
-    both = Pictures(prints, np.concatenate([pool.thumbnails, planted.thumbnails]), large)
+        return read
+
+    both = Pictures(
+        np.concatenate([pool.fingerprints, planted.fingerprints]),
+        joined(pool.thumbnails, planted.thumbnails),
+        joined(pool.large, planted.large),
+    )
     return both, np.concatenate([groups, np.repeat(groups[: len(planted) // len(CHANGES)], len(CHANGES))])

@@ -54,38 +54,30 @@ def even_contrast(picture: Picture, blur: float) -> Floats:
 
 
 @cache
-def _places(frame: int) -> tuple[Floats, Floats]:
-    """Where on a thumbnail the rings of a frame lie: x and y, each (ANGLES, RINGS)."""
-    scale, right, down = FRAMES[frame]
-    turn = np.arange(ANGLES)[:, None] * 2 * np.pi / ANGLES
-    radius = (np.arange(RINGS)[None] + 0.5) * (SIDE / 2 - 1) / RINGS * scale
+def _places() -> tuple[Floats, Floats]:
+    """Where on a thumbnail the rings of all frames lie, one below another: x and y, (FRAMES × RINGS, ANGLES)."""
+    turn = np.arange(ANGLES)[None] * 2 * np.pi / ANGLES
+    ring = (np.arange(RINGS)[:, None] + 0.5) * (SIDE / 2 - 1) / RINGS
     centre = (SIDE - 1) / 2
-    x = centre + right * SIDE + radius * np.cos(turn)
-    y = centre + down * SIDE + radius * np.sin(turn)
-    return x.astype(np.float32), y.astype(np.float32)
+    x = [centre + right * SIDE + ring * scale * np.cos(turn) for scale, right, _ in FRAMES]
+    y = [centre + down * SIDE + ring * scale * np.sin(turn) for scale, _, down in FRAMES]
+    return np.concatenate(x).astype(np.float32), np.concatenate(y).astype(np.float32)
 
 
 @cache
-def _area() -> Floats:
+def _weights() -> Floats:
     """Square root of each ring's share of the area, so that a pixel far out counts as much as one in the middle."""
-    return np.asarray(np.sqrt(np.arange(RINGS) + 0.5), np.float32)[None]
-
-
-def unrolled(evened: Floats, frame: int = 0) -> Floats:
-    """A picture of even contrast as rings: (ANGLES, RINGS), mean 0, norm 1; all 0 for a picture of one grey level."""
-    rings: Floats = np.asarray(cv2.remap(evened, *_places(frame), cv2.INTER_LINEAR) * _area(), np.float32)
-    rings -= rings.mean()
-    norm = float(np.linalg.norm(rings))
-    return np.asarray(rings / np.float32(norm) if norm > 0 else rings, np.float32)
+    return np.asarray(np.sqrt(np.arange(RINGS) + 0.5), np.float32)[:, None]
 
 
 def fingerprint(thumbnail: Picture) -> npt.NDArray[np.int8]:
     """int8 (len(FRAMES), LENGTH): the picture's own fingerprint, then those of what crops may have left of it."""
-    evened = even_contrast(thumbnail, BLUR)
-    rings = np.stack([unrolled(evened, frame) for frame in range(len(FRAMES))])
-    strength = np.abs(np.fft.rfft(rings, axis=1))[:, 1 : FREQUENCIES + 1]
-    pooled = np.sqrt(strength.reshape(len(FRAMES), FREQUENCIES, RINGS // POOLED, POOLED).mean(axis=3))
-    flat = pooled.reshape(len(FRAMES), LENGTH)
+    rings = cv2.remap(even_contrast(thumbnail, BLUR), *_places(), cv2.INTER_LINEAR)
+    # Of each row: the mean, then real and imaginary part of one frequency after another.
+    waves = cv2.dft(rings, flags=cv2.DFT_ROWS)[:, 1 : 2 * FREQUENCIES + 1].reshape(-1, FREQUENCIES, 2)
+    strength = np.sqrt(np.square(waves).sum(axis=2)).reshape(len(FRAMES), RINGS, FREQUENCIES) * _weights()
+    pooled = np.sqrt(strength.reshape(len(FRAMES), RINGS // POOLED, POOLED, FREQUENCIES).mean(axis=2))
+    flat = pooled.transpose(0, 2, 1).reshape(len(FRAMES), LENGTH)
     flat -= flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
     unit = np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 0)
@@ -100,8 +92,3 @@ def fingerprint_of(thumbnail: bytes) -> bytes:
 def from_bytes(rows: Sequence[bytes]) -> npt.NDArray[np.int8]:
     """Fingerprints as chunks hold them to int8 (n, len(FRAMES), LENGTH)."""
     return np.frombuffer(b"".join(rows), np.int8).reshape(-1, len(FRAMES), LENGTH)
-
-
-def thumbnails_from_bytes(rows: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-    """Thumbnails as chunks hold them to uint8 (n, SIDE, SIDE)."""
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, SIDE, SIDE)

@@ -116,7 +116,8 @@ class Learner(lightning.LightningModule):
             shares = shares.to(memory_format=torch.channels_last)
         loss: Tensor = self.loss(self._forward(shares, self._clinical(rows)), self.known[rows])
         self.images_seen += len(rows) * self.trainer.world_size  # here, so that the checkpoint of this step knows
-        self.loss_sum += torch.stack([loss.detach().double() * len(rows), loss.new_tensor(len(rows)).double()])
+        value = loss.detach().double()  # a tensor of a number would be copied, and wait for the device
+        self.loss_sum += len(rows) * torch.stack([value, torch.ones_like(value)])
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -328,17 +328,23 @@ def heat_step(share: float) -> int:
 
 
 def _heat_cell(axes: Axes, row: int, column: int, counts: Sequence[Sequence[int]], *, has_text: bool) -> None:
-    """One square of the heat map; the diagonal, a label with itself, is an outline with its total."""
+    """One square of the heat map; the diagonal, a label with itself, is an outline with its total.
+
+    All squares lie within the axes, so that the layout need not measure 400 of them.
+    """
     count, total = counts[row][column], counts[row][row]
     step = heat_step(count / total if total else 0.0)
     is_total = row == column
     face = SURFACE if is_total else HEAT[step]
-    axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=SURFACE if not is_total else LINE, lw=1))
+    square = Rectangle((column, row), 1, 1, facecolor=face, edgecolor=SURFACE if not is_total else LINE, lw=1)
+    axes.add_artist(square).set_in_layout(False)
     if has_text and (count or is_total):
         ink = MUTED if is_total else HEAT_INK[step >= 5]
         size = 6.4 if count < 10_000 else 5.6
         weight = "bold" if is_total else "normal"
-        axes.text(column + 0.5, row + 0.53, f"{count:,}", ha="center", va="center", color=ink, size=size, weight=weight)
+        place = column + 0.5, row + 0.53
+        number = axes.text(*place, f"{count:,}", ha="center", va="center", color=ink, size=size, weight=weight)
+        number.set_in_layout(False)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

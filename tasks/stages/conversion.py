@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -45,7 +46,7 @@ def convert(plan: Plan, *, address: str | None, with_report: bool = False) -> di
     undone = [chunk for chunk in chunks if chunk.file_name not in there or not is_done(chunk, folder)]
     done = len(chunks) - len(undone)
     parts = found_parts(undone, folder, there)
-    todo = [part for chunk in undone for part in missing_parts(chunk, parts.get(chunk.digest, ()))]
+    todo = _small_ones_last([part for chunk in undone for part in missing_parts(chunk, parts.get(chunk.digest, ()))])
     total = sum(len(chunk.members) for chunk in chunks)
     left = sum(len(chunk.members) for chunk in todo)
     found = (total - left, total, done, len(chunks))
@@ -68,6 +69,15 @@ def convert(plan: Plan, *, address: str | None, with_report: bool = False) -> di
     )
     _gather(plan, _in_pieces(chunks, parts, lost, folder))
     return {"images": total, "reused": total - left, "chunks": len(chunks), "chunks_reused": done}
+
+
+def _small_ones_last(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """In their order, for neighbours come from one archive; but the ends of archives last, the largest of them first,
+    so that all workers have something to do to the end."""
+    sizes = [sum(member.size_bytes for member in chunk.members) for chunk in chunks]
+    half = max(sizes, default=0) / 2
+    order = sorted(range(len(chunks)), key=lambda n: -sizes[n] if sizes[n] < half else -math.inf)
+    return [chunks[n] for n in order]
 
 
 def _in_pieces(

@@ -24,7 +24,7 @@ from tasks.near_duplicates import Pictures, agreeing
 from tasks.release.stored import read_stored
 from tasks.schema import ScanmillError
 from tasks.stages.plan import Plan
-from tasks.stages.samples_gate import read_pictures
+from tasks.stages.samples_gate import reader
 from tasks.storage import Location
 
 POOL = 400
@@ -50,11 +50,8 @@ def measured(plan: Plan) -> dict[str, Any] | None:
     pool = first.iloc[leakage.positions_of(first, POOL)].sort_values("pixel_sha256")
     planted = pa.Table.from_pandas(pool.head(PLANTED), preserve_index=False)
     encoded = shards.read_images(planted, plan.lake.chunks, plan.archives)
-    places = list(zip(pool["chunk"], pool["chunk_row"], strict=True))
-    for name in ("fingerprint", "thumbnail"):
-        pool[name] = shards.in_chunks(places, plan.lake.chunks, name)
     groups = pd.factorize(pool["group_id"].fillna(pool["pixel_sha256"]))[0].astype(np.int64)
-    pictures = leakage.pictures_of(pool, read_pictures(plan))
+    pictures = leakage.pictures_of(pool, reader(plan))
     return calibrate(pictures, groups, [_decoded(image) for image in encoded], least=plan.dataset.near_duplicate)
 
 
@@ -120,7 +117,7 @@ def _near(plan: Plan, mine: pd.DataFrame, folder: Location, dataset: str, theirs
 def _pictures_here(plan: Plan, names: pd.Series) -> list[npt.NDArray[np.uint8]]:
     planned = read_frame(plan.work / "plan.parquet", columns=["sample_id", "chunk", "chunk_row"]).set_index("sample_id")
     rows = planned.loc[list(names)]
-    return list(read_pictures(plan)(list(zip(rows["chunk"], rows["chunk_row"], strict=True))))
+    return list(leakage.squares(rows, reader(plan), "picture")(np.arange(len(rows))))
 
 
 def _pictures_there(folder: Location, dataset: str, names: pd.Series) -> list[npt.NDArray[np.uint8]]:

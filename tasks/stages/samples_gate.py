@@ -11,26 +11,35 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import boxes, checks, leakage, orientation, shards
-from tasks.files import read_frame, write_json
-from tasks.images import PICTURE_SIDE
+from tasks.files import read_frame, read_schema, read_table, write_bytes, write_json
+from tasks.images import HISTOGRAM_BINS
 from tasks.pairing import MASK_PLACE
 from tasks.quality import drift
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
-from tasks.stages.plan import Plan, local_docs, read_entries, write_entries, write_frame
+from tasks.stages.plan import Plan, local_docs, parquet, read_entries, write_entries, write_frame
+
+READ_APART = "histogram"
+"""Column of images that is read when it is needed: of 112,120 it is 57 MB."""
+AT_ONCE = 4096
+"""Rows of such a column that are held as single values."""
 
 
 def validate_images(plan: Plan, judge: Judge) -> Verdict:
     """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
     entries = read_entries(plan.work / "entries-checked.parquet")
-    images = read_frame(plan.work / "images.parquet")
+    path = plan.work / "images.parquet"
+    images = read_frame(path, [name for name in read_schema(path).names if name != READ_APART])
+    images["image_row"] = range(len(images))
     again = ["stage", "reason", "detail", "source_bytes", *(MASK_PLACE.values() if plan.dataset.has_masks else ())]
     sound = entries[entries["stage"].isna()].drop(columns=again)
     samples = sound.merge(images, on=["archive", "member", "offset"], how="left", validate="one_to_one")
     samples.index = pd.Index(samples["entry"])
-    samples, alike = assign_groups_and_splits(samples, plan.dataset, read_pictures(plan))
-    samples = samples.join(orientation.compare(samples, is_asked=plan.dataset.appearance.is_oriented))
+    read = reader(plan)
+    samples, alike = assign_groups_and_splits(samples, plan.dataset, read)
+    is_shown = samples["pixel_sha256"].notna() & plan.dataset.appearance.is_oriented
+    samples = samples.join(orientation.compare(samples["view"], is_shown, leakage.squares(samples, read, "thumbnail")))
     checked = checks.with_image_checks(samples, plan.dataset)
     checked = checked.join(leakage.as_checks(alike, samples, plan.dataset))
     shifts = drift.between_splits(plan.dataset, samples[samples["reason"] == ""])
@@ -43,7 +52,7 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
     write_entries(plan.work / "entries-checked.parquet", entries, plan.dataset)
     kept = samples[~samples["entry"].isin(list(refused))]
     _write_samples(plan, kept)
-    _write_likeness(plan, kept, alike)
+    _write_likeness(plan, kept, alike, read)
     write_json(plan.work / "verdict-images.json", verdict.as_json())
     return verdict
 
@@ -60,15 +69,27 @@ def _mark_refused(entries: pd.DataFrame, checked: pd.DataFrame, refused: dict[in
         entries.loc[entry, ["stage", "reason", "detail"]] = marks
 
 
-def read_pictures(plan: Plan) -> leakage.Read:
-    """How the pictures that images are compared by come out of the chunks."""
+def reader(plan: Plan) -> leakage.Read:
+    """How what images are compared by comes out of the chunks."""
 
-    def read(places: Sequence[leakage.Place]) -> npt.NDArray[np.uint8]:
-        stored = shards.in_chunks(places, plan.lake.chunks, "picture")
-        found = np.frombuffer(b"".join(picture for picture in stored if picture is not None), np.uint8)
-        return found.reshape(len(places), PICTURE_SIDE, PICTURE_SIDE)
+    def read(places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
+        order = sorted(range(len(places)), key=places.__getitem__)  # so that every chunk is read once
+        parts = [order[begin : begin + AT_ONCE] for begin in range(0, len(order), AT_ONCE)]
+        found = np.empty((0, 0), np.uint8)
+        for part in parts:
+            rows = _rows(plan, [places[n] for n in part], column)
+            if part is parts[0]:
+                found = np.empty((len(places), rows.shape[1]), np.uint8)
+            found[part] = rows
+        return found
 
     return read
+
+
+def _rows(plan: Plan, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
+    stored = shards.in_chunks(places, plan.lake.chunks, column)
+    found = np.frombuffer(b"".join(value for value in stored if value is not None), np.uint8)
+    return found.reshape(len(places), -1)
 
 
 def assign_groups_and_splits(
@@ -91,13 +112,18 @@ def assign_groups_and_splits(
     return samples, alike.assign(**{f"split_{end}": alike[f"sample_{end}"].map(split) for end in "ab"})
 
 
-def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame) -> None:
+def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame, read: leakage.Read) -> None:
     """The pairs that are left, and the fingerprints by which another dataset's release can be held against this one."""
     names = set(kept["sample_id"])
     left = alike[alike["sample_a"].isin(names) & alike["sample_b"].isin(names)]
     write_frame(plan.staging / "quality" / "near_duplicates.parquet", left, leakage.PAIRS)
-    ordered = kept.sort_values("sample_id")[["sample_id", "pixel_sha256", "fingerprint"]]
-    write_frame(plan.staging / "fingerprints.parquet", ordered)
+    ordered = kept.sort_values("sample_id")
+    places = list(zip(ordered["chunk"], ordered["chunk_row"], strict=True))
+    stored = read(places, "fingerprint")
+    parts = (stored[begin : begin + AT_ONCE] for begin in range(0, len(stored), AT_ONCE))
+    prints = pa.chunked_array([[row.tobytes() for row in part] for part in parts], pa.binary())
+    table = pa.Table.from_pandas(ordered[["sample_id", "pixel_sha256"]], preserve_index=False)
+    write_bytes(plan.staging / "fingerprints.parquet", parquet(table.append_column("fingerprint", prints)))
 
 
 def _image_detail(row: dict[Hashable, Any]) -> str:
@@ -118,10 +144,18 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
     shards.write_plan(ordered, schema, plan.work / "plan.parquet")
     columns = ["key", "member", "table", "row", *(["mask_member"] if plan.dataset.has_masks else [])]
     write_frame(plan.work / "written.parquet", ordered[columns])
-    histograms = {
-        str(split): [int(n) for n in sum(part["histogram"].to_numpy())] for split, part in ordered.groupby("split")
+    write_json(plan.work / "histograms.json", _histograms(plan, ordered))
+
+
+def _histograms(plan: Plan, samples: pd.DataFrame) -> dict[str, list[int]]:
+    """Grey levels of all pixels of each split."""
+    stored = read_table(plan.work / "images.parquet", ["histogram"])["histogram"].combine_chunks()
+    numbers = np.cumsum(np.asarray(stored.is_valid())) - 1  # of an image among those that could be read
+    counts = stored.drop_null().flatten().to_numpy().reshape(-1, HISTOGRAM_BINS)
+    return {
+        str(split): [int(n) for n in counts[numbers[part["image_row"].to_numpy(np.int64)]].sum(axis=0)]
+        for split, part in samples.groupby("split")
     }
-    write_json(plan.work / "histograms.json", histograms)
 
 
 def _plan_schema(dataset: Dataset, frame: pd.DataFrame) -> pa.Schema:

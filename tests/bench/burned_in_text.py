@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks import burned_in_text
-from tasks.images import decode
+from tasks.decoding import decode
 from tasks.phantoms import breast, chest, liver, vertebra
 
 Grey = npt.NDArray[np.uint8]

@@ -1,13 +1,16 @@
 """How fast a recipe trains on a GPU: through our feeds, and on one batch that lies there already.
 
-    python -m tests.bench.gpu --lake LAKE --recipe nih-14-label [--steps 200] [--set KEY=VALUE]… [--cpu]
+    python -m tests.bench.gpu (--lake LAKE | --images 12000) --recipe nih-14-label [--way bf16,channels-last]…
+                              [--steps 200] [--set KEY=VALUE]… [--cpu]
 
-Three rows, for fp32 and bf16, channels last and not, compiled and not: *memory* and *stream* are the recipe's training
-(augmentation, loss, optimizer, Lightning and all) with the images in the device's memory, and read from the shards;
-*fixed batch* is the same network, loss and optimizer alone, on one batch that is never changed: the ceiling. Rates are
-of the steps after the first few, which warm up and compile; no validation, no checkpoints. A rate through a feed
-includes what the start of an epoch costs, so give a release of some ten thousand images. Nothing is written but
-``bench-results/gpu.json``. Without a GPU it says so and exits with 2; ``--cpu`` proves that the command works.
+Three rows, for fp32 and bf16, channels last and not, compiled and not (or for each ``--way`` alone): *memory* and
+*stream* are the recipe's training (augmentation, loss, optimizer, Lightning and all) with the images in the device's
+memory, and read from the shards; *fixed batch* is the same network, loss and optimizer alone, on one batch that is
+never changed: the ceiling. Rates are of the steps after the first few, which warm up and compile; no validation, no
+checkpoints. A rate through a feed includes what the start of an epoch costs, so give a release of some ten thousand
+images; ``--images`` makes one up. What each feed gives while nobody trains comes first. Nothing is written but
+``bench-results/gpu.json`` (after every row), and that release beside it. Without a GPU it says so and exits with 2;
+``--cpu`` proves that the command works.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import argparse
 import gc
 import itertools
 import json
+import logging
+import os
+import platform
 import sys
 import time
 import warnings
@@ -39,10 +45,11 @@ from tasks.learning.learner import Learner, as_shares
 from tasks.learning.losses import Loss
 from tasks.learning.networks import Network
 from tasks.learning.recipe import Recipe, load, network_options, training_of
-from tests.bench import figures
+from tests.bench.gpu_release import made_up
 
 FEEDS = ("memory", "stream")
 CEILING = "fixed batch"
+PRECISIONS = ("fp32", "bf16")
 WARM_UP = 20
 CPU_STEPS, CPU_WARM_UP = 3, 1
 
@@ -54,6 +61,14 @@ class Way:
     precision: str
     is_channels_last: bool
     is_compiled: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Way:
+        """``bf16``, ``bf16,channels-last``, ``fp32,channels-last,compiled``. Raises :class:`ValueError`."""
+        precision, *more = text.split(",")
+        if precision not in PRECISIONS or not {*more} <= {"channels-last", "compiled"}:
+            raise ValueError(text)
+        return cls(precision, "channels-last" in more, "compiled" in more)
 
 
 @dataclass(frozen=True)
@@ -132,41 +147,67 @@ def main() -> int:
         print("there is no GPU that torch can use here; with --cpu the command is tried on the CPU", file=sys.stderr)
         return 2
     device = torch.device("cpu" if given.cpu else "cuda")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it says for every row what it runs on
     console = Console(width=None if sys.stdout.isatty() else 140)
     warm_up = CPU_WARM_UP if given.cpu else WARM_UP
     steps = (CPU_STEPS if given.cpu else given.steps) + warm_up
     recipe = load(given.recipe, given.overrides)
-    release = find_release(str(given.lake.resolve()), recipe.dataset, given.release)
+    lake = given.lake or made_up(given.out.parent.resolve() / "inputs", recipe, given.images)
+    release = find_release(str(lake.resolve()), recipe.dataset, given.release)
     material = _Material(recipe, release, device)
     console.print(f"{material.loading['images']:,} images read into memory in {material.loading['seconds']} s")
-    rows: list[Measured] = []
-    for way in _ways(is_compiling=not given.cpu):
-        for source in (CEILING, *FEEDS):
-            rows.append(_measured(material, way, source, steps, warm_up))
-            console.print(f"  {_said(way)}, {source}: {rows[-1].images_per_second:,.1f} images/s")
-    console.print(_table(rows))
-    report = {
-        "machine": figures.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU: the figures mean nothing",
-        "torch": {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()},
-        "recipe": recipe.model_dump(mode="json"),
-        "release": release.name,
+    report: dict[str, Any] = {
+        **_about(recipe, release, device),
         "batches_per_epoch": len(material.feeds["memory"]),
         "steps": {"counted": steps - warm_up, "before": warm_up},
         "loading": material.loading,
-        "rows": [asdict(row) for row in rows],
+        "feeds_alone": {},
+        "rows": [],
     }
+    for kind, feed in material.feeds.items():
+        report["feeds_alone"][kind] = rate = _alone(feed, device)
+        console.print(f"  {kind} alone, nobody training: {rate:,.0f} images/s")
+    rows: list[Measured] = []
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(report, indent=1) + "\n")
+    for way in given.ways or _ways(is_compiling=not given.cpu):
+        for source in (CEILING, *FEEDS):
+            rows.append(_measured(material, way, source, steps, warm_up))
+            console.print(f"  {_said(way)}, {source}: {rows[-1].images_per_second:,.1f} images/s")
+            report["rows"].append(asdict(rows[-1]))
+            given.out.write_text(json.dumps(report, indent=1) + "\n")
+    console.print(_table(rows))
     console.print(f"{report['device']}; written: {given.out}")
     return 0
 
 
+def _about(recipe: Recipe, release: Release, device: torch.device) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU: the figures mean nothing",
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
+        "torch": {"cuda": torch.version.cuda, "threads": torch.get_num_threads()},
+        "recipe": recipe.model_dump(mode="json"),
+        "release": release.name,
+    }
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description="How fast a recipe trains on a GPU")
-    parser.add_argument("--lake", type=Path, required=True, help="with a release of the recipe's dataset")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--lake", type=Path, help="with a release of the recipe's dataset")
+    source.add_argument("--images", type=int, help="so many made-up ones instead")
     parser.add_argument("--recipe", default="nih-14-label", help="of a network [nih-14-label]")
     parser.add_argument("--release", help="its id [the latest]")
+    parser.add_argument(
+        "--way",
+        dest="ways",
+        action="append",
+        type=Way.parse,
+        help="how to compute: fp32 or bf16, then ,channels-last and ,compiled; repeat [all eight]",
+    )
     parser.add_argument("--steps", type=int, default=200, help=f"that count, after {WARM_UP} that do not [200]")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="KEY=VALUE of the recipe; repeat")
     parser.add_argument("--cpu", action="store_true", help="a few steps on the CPU, nothing compiled; no figures")
@@ -176,13 +217,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ways(*, is_compiling: bool) -> list[Way]:
     compiled = (False, True) if is_compiling else (False,)
-    return [Way(*way) for way in itertools.product(("fp32", "bf16"), (False, True), compiled)]
+    return [Way(*way) for way in itertools.product(PRECISIONS, (False, True), compiled)]
 
 
 def _with(recipe: Recipe, **changes: Any) -> Recipe:
     """The same with other settings of its section ``training``, on one device."""
     options = training_of(recipe).model_copy(update={"devices": 1, **changes})
     return recipe.model_copy(update={"training": options})
+
+
+def _alone(feed: Feed, device: torch.device) -> float:
+    """Images per second of an epoch that nobody learns from; the one before it starts processes and fills caches."""
+    for _ in range(2):
+        feed.load_state_dict({"epoch": 0, "done": 0})  # type: ignore[attr-defined]
+        began = time.perf_counter()
+        count = sum(len(rows) for _, rows in feed)
+        _wait(device)
+    return round(count / (time.perf_counter() - began), 1)
 
 
 def _measured(material: _Material, way: Way, source: str, steps: int, warm_up: int) -> Measured:

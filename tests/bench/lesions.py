@@ -39,9 +39,11 @@ from sklearn.preprocessing import StandardScaler
 
 from tasks import leakage, near_duplicates
 from tasks.datasets.mammography_density import CLASSES, DATASET, split
+from tasks.decoding import decode
 from tasks.fingerprints import alignment, search
+from tasks.fingerprints.glance import glance
 from tasks.fingerprints.polar import fingerprint_of
-from tasks.images import PICTURE_SIDE, convert, decode
+from tasks.images import convert
 from tasks.schema import Transform
 
 LABELS = [f"label.{name}" for name in CLASSES]
@@ -96,9 +98,10 @@ def samples_of(archive: Path) -> pd.DataFrame:
 
 
 def reader(samples: pd.DataFrame) -> leakage.Read:
-    """Pictures of these samples by their place."""
-    pictures = np.frombuffer(b"".join(samples["picture"]), np.uint8).reshape(-1, PICTURE_SIDE, PICTURE_SIDE)
-    return lambda places: pictures[[row for _, row in places]]
+    """What these samples are compared by, by their place."""
+    columns: tuple[leakage.Column, ...] = ("fingerprint", "thumbnail", "picture")
+    stored = {name: np.frombuffer(b"".join(samples[name]), np.uint8).reshape(len(samples), -1) for name in columns}
+    return lambda places, column: stored[column][[row for _, row in places]]
 
 
 def recovered(archive: Path) -> tuple[pd.DataFrame, Callable[[int], npt.NDArray[np.uint8]]]:
@@ -158,8 +161,10 @@ def margins(samples: pd.DataFrame, ties: pd.DataFrame) -> dict[str, Any]:
     pictures = leakage.pictures_of(some, reader(samples))
     lesions = pd.factorize(some["lesion"])[0]
     pairs = search.nearest(pictures.fingerprints, lesions, least=-1.0, most=near_duplicates.PARTNERS)
-    large = pictures.large(np.arange(len(pictures)))
-    apart = [_similarity(pictures.thumbnails, large, pair) for pair in pairs.tolist()]
+    large = [alignment.Shown(picture) for picture in pictures.large(np.arange(len(pictures)))]
+    small = [alignment.Shown(picture) for picture in pictures.thumbnails(np.arange(len(pictures)))]
+    starts = glance(pictures.thumbnails, pairs).matrices
+    apart = [_similarity(small, large, pair, start) for pair, start in zip(pairs.tolist(), starts, strict=True)]
     return {
         "pairs_of_different_lesions": len(apart),
         "highest_of_different_lesions": round(max(apart), 3),
@@ -173,12 +178,12 @@ def _spread(members: Numbers) -> Numbers:
     return members[np.linspace(0, len(members) - 1, STANDING).astype(np.int64)]
 
 
-def _similarity(small: npt.NDArray[np.uint8], large: npt.NDArray[np.uint8], pair: list[int]) -> float:
+def _similarity(
+    small: list[alignment.Shown], large: list[alignment.Shown], pair: list[int], start: npt.NDArray[np.float32]
+) -> float:
     """Of one pair, laid on each other to the end, however badly it goes."""
-    first, second, frame = pair
-    spectra = alignment.spectrum(small[first], frame)[None], alignment.spectrum(small[second])[None]
-    _, turn = alignment.turns(*spectra)
-    rough = alignment.place(small[first], small[second], frame, int(turn[0]))
+    first, second, _ = pair
+    rough = alignment.place(small[first], small[second], start, least=0.0)
     return alignment.refine(large[first], large[second], rough, times=2, least=DATASET.near_duplicate).similarity
 
 

@@ -65,18 +65,23 @@ def main() -> None:
     if given.turn:
         print("RESULT", json.dumps(_turn(*given.turn)))
         return
-    release = _input(given.home.resolve(), given.images)
-    peers = _peers_input(release, given.peers) if given.peers else None
+    home = given.home.resolve()
     console = Console(width=None if sys.stdout.isatty() else 120)
     rounds: list[dict[str, Any]] = []
     given.out.parent.mkdir(parents=True, exist_ok=True)
     about = {"machine": figures.machine(), "images": given.images, "batch": BATCH, "workers": 2}
     for number in range(given.repeats):
-        rounds.append(_round(release, given.peers, peers))
+        rounds.append(one_round(home, given.images, given.peers))
         console.print(f"  round {number + 1}: " + ", ".join(f"{k} {v['rate']:,.0f}/s" for k, v in rounds[-1].items()))
         given.out.write_text(json.dumps({**about, "rounds": rounds, "rows": _summary(rounds)}, indent=1) + "\n")
     console.print(_table(rounds))
     console.print(f"written: {given.out}")
+
+
+def one_round(home: Path, images: int, peers: str | None) -> dict[str, Any]:
+    """Every loader once, on an input that is kept in ``home``; ``peers`` is a Python that has the others."""
+    release = _input(home, images)
+    return _round(release, peers, _peers_input(release, peers) if peers else None)
 
 
 def _input(home: Path, images: int) -> Path:

@@ -45,6 +45,11 @@ class Cost:
     processes: tuple[ProcessPeak, ...] = ()
     """The command itself first, then the others in the order in which they were seen."""
 
+    @property
+    def largest_rss_bytes(self) -> int:
+        """Of the process that held most."""
+        return max((process.peak_rss_bytes for process in self.processes), default=0)
+
 
 class CommandFailed(Exception):
     """A measured command ended with an error, so its time means nothing."""

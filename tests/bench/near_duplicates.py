@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from tasks.datasets.mammography_density import SAME_LESION
 from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints import alignment, search
 from tasks.fingerprints.copies import Grey
+from tasks.fingerprints.glance import glance
 from tasks.fingerprints.polar import fingerprint_of
 from tasks.images import PICTURE_SIDE, convert
 from tasks.phantoms import breast, liver
@@ -60,8 +61,8 @@ class Found:
     found: int
     lowest_similarity: float
     lowest_cosine: float
-    """Of fingerprints, less their mean; then the correlations after both rough steps."""
-    lowest_turn: float
+    """Of whitened fingerprints; then the correlations after both rough steps."""
+    lowest_glance: float
     lowest_place: float
 
     @property
@@ -97,11 +98,12 @@ class Films:
     """A set of pictures, converted: the table that the gate sees, and the pictures as chunks hold them."""
 
     samples: pd.DataFrame
-    pictures: npt.NDArray[np.uint8]
+    columns: Mapping[leakage.Column, npt.NDArray[np.uint8]]
+    """(n, length) each"""
 
-    def read(self, places: Sequence[leakage.Place]) -> npt.NDArray[np.uint8]:
-        """Pictures by their place, as :data:`tasks.leakage.Read` wants it."""
-        return self.pictures[[row for _, row in places]]
+    def read(self, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
+        """What is stored of them by place, as :data:`tasks.leakage.Read` wants it."""
+        return self.columns[column][[row for _, row in places]]
 
     @property
     def compared(self) -> near_duplicates.Pictures:
@@ -171,8 +173,6 @@ def as_films(rows: Sequence[tuple[bytes, bytes, bytes, str]], copied: Sequence[i
             "group_id": names,
             "split": np.array(SPLITS)[splits],
             "pixel_sha256": [row[3] for row in rows],
-            "fingerprint": [row[0] for row in rows],
-            "thumbnail": [row[1] for row in rows],
             "chunk": "c.parquet",
             "chunk_row": range(len(rows)),
             "original": [*names[:originals], *(names[n] for n in copied)],
@@ -180,23 +180,24 @@ def as_films(rows: Sequence[tuple[bytes, bytes, bytes, str]], copied: Sequence[i
         }
     )
     samples[[f"label.{name}" for name in NIH.labels]] = 0
-    pictures = np.frombuffer(b"".join(row[2] for row in rows), np.uint8)
-    return Films(samples, pictures.reshape(-1, PICTURE_SIDE, PICTURE_SIDE))
+    names_of: tuple[leakage.Column, ...] = ("fingerprint", "thumbnail", "picture")
+    joined = (b"".join(column) for column in zip(*(row[:3] for row in rows), strict=True))
+    stored = [np.frombuffer(column, np.uint8) for column in joined]
+    return Films(samples, {name: flat.reshape(len(rows), -1) for name, flat in zip(names_of, stored, strict=True)})
 
 
 def steps_of(
-    pictures: near_duplicates.Pictures, centred: npt.NDArray[np.float32], pair: tuple[int, int]
+    pictures: near_duplicates.Pictures, whitened: npt.NDArray[np.float32], pair: tuple[int, int]
 ) -> list[float]:
     """Cosine and both rough correlations of one pair, looked at from the side that fits better."""
-    cosines = [centred[a] @ centred[b, 0] for a, b in (pair, pair[::-1])]
+    cosines = [whitened[a] @ whitened[b, 0] for a, b in (pair, pair[::-1])]
     way = int(cosines[1].max() > cosines[0].max())
     first, second = pair if way == 0 else pair[::-1]
     frame = int(cosines[way].argmax())
-    small = pictures.thumbnails
-    spectra = [alignment.spectrum(small[first], frame), alignment.spectrum(small[second])]
-    agreed, turn = alignment.turns(spectra[0][None], spectra[1][None])
-    rough = alignment.place(small[first], small[second], frame, int(turn[0]))
-    return [float(cosines[way].max()), float(agreed[0]), rough.similarity]
+    seen = glance(pictures.thumbnails, np.array([[first, second, frame]]))
+    small = [alignment.Shown(picture) for picture in pictures.thumbnails(np.array([first, second]))]
+    rough = alignment.place(small[0], small[1], seen.matrices[0], least=0.0)
+    return [float(cosines[way].max()), float(seen.agreement[0]), rough.similarity]
 
 
 def measure(what: str, films: Sequence[Grey], planted: int, threshold: float) -> tuple[list[Found], Strangers]:
@@ -236,13 +237,13 @@ def _by_kind(what: str, films: Films, pairs: pd.DataFrame, threshold: float) -> 
     ends = pd.concat([pairs["sample_a"], pairs["sample_b"]])
     similarity = pd.Series([*pairs["similarity"]] * 2, index=ends).groupby(level=0).max()
     pictures = films.compared
-    centred = search.centred(pictures.fingerprints)
+    whitened = search.Whitening(pictures.fingerprints[:, 0])(pictures.fingerprints)
     number = {name: n for n, name in enumerate(films.samples["sample_id"])}
     for kind, some in copies.groupby("kind", sort=False):
         seen = some["sample_id"].map(similarity).fillna(0.0)
         steps = np.array(
             [
-                steps_of(pictures, centred, (number[a], number[b]))
+                steps_of(pictures, whitened, (number[a], number[b]))
                 for a, b in zip(some["original"], some["sample_id"], strict=True)
             ]
         ).min(axis=0)
@@ -282,19 +283,23 @@ class Scale:
 class _Stored:
     """Pictures in a file, read when asked for, as they are from chunks."""
 
-    path: Path
-    extra: npt.NDArray[np.uint8]
+    folder: Path
+    extra: Sequence[tuple[bytes, bytes, bytes, str]]
+    """Of the copies, which are in no file."""
     count: int
 
-    def read(self, places: Sequence[leakage.Place]) -> npt.NDArray[np.uint8]:
-        found = np.empty((len(places), PICTURE_SIDE, PICTURE_SIDE), np.uint8)
-        with self.path.open("rb") as file:
+    def read(self, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
+        length = int(np.prod(distractors.SHAPES[f"{column}s"][1]))
+        found = np.empty((len(places), length), np.uint8)
+        with (self.folder / f"{column}s").open("rb") as file:
             for n, (_, row) in enumerate(places):
                 if row >= self.count:
-                    found[n] = self.extra[row - self.count]
-                    continue
-                file.seek(row * PICTURE_SIDE**2)
-                found[n] = np.frombuffer(file.read(PICTURE_SIDE**2), np.uint8).reshape(PICTURE_SIDE, -1)
+                    copy = self.extra[row - self.count]
+                    stored = {"fingerprint": copy[0], "thumbnail": copy[1], "picture": copy[2]}[column]
+                else:
+                    file.seek(row * length)
+                    stored = file.read(length)
+                found[n] = np.frombuffer(stored, np.uint8)
         return found
 
 
@@ -303,17 +308,11 @@ def at_scale(folder: Path, images: int, planted: int) -> Scale:
     count = images - planted
     chosen = np.random.default_rng(SEED).choice(count, planted, replace=False)
     kinds = [list(PROMISED)[n % len(PROMISED)] for n in range(planted)]
-    stored = _Stored(folder / "pictures", np.empty((0, PICTURE_SIDE, PICTURE_SIDE), np.uint8), count)
-    originals = stored.read([("", int(n)) for n in chosen])
+    stored = _Stored(folder, [], count)
+    originals = stored.read([("", int(n)) for n in chosen], "picture").reshape(-1, PICTURE_SIDE, PICTURE_SIDE)
     copies = [_changed(film, kind, int(n)) for film, kind, n in zip(originals, kinds, chosen, strict=True)]
-    extra = np.frombuffer(b"".join(copy[2] for copy in copies), np.uint8).reshape(-1, PICTURE_SIDE, PICTURE_SIDE)
-    stored = replace(stored, extra=extra)
-    names = ("fingerprints", "thumbnails")
-    prints, thumbnails = ([one.tobytes() for one in distractors.read(folder, name, count)] for name in names)
-    rows = [(a, b, b"", f"{n:064x}") for n, (a, b) in enumerate(zip(prints, thumbnails, strict=True))]
-    rows += [(copy[0], copy[1], b"", f"{count + n:064x}") for n, copy in enumerate(copies)]
-    samples = as_films(rows, chosen.tolist(), kinds).samples
-    del rows, prints, thumbnails
+    stored = replace(stored, extra=copies)
+    samples = as_films([(b"", b"", b"", f"{n:064x}") for n in range(images)], chosen.tolist(), kinds).samples
     begin = time.perf_counter()
     pairs = leakage.find(samples, stored.read, NIH)
     took = time.perf_counter() - begin
@@ -347,7 +346,7 @@ def _by_cells(prints: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
 def _missed(prints: npt.NDArray[np.int8], candidates: npt.NDArray[np.int64]) -> float:
     """Share of the nearest neighbours of some images, found by looking at all, that cells do not find."""
     edges = {(int(min(a, b)), int(max(a, b))) for a, b, _ in candidates}
-    vectors = search.centred(prints)
+    vectors = search.Whitening(prints[:, 0])(prints)
     some = np.sort(np.random.default_rng(SEED).choice(len(prints), min(LOOKED_AT, len(prints)), replace=False))
     exact, missed = 0, 0
     for image in some.tolist():
@@ -370,10 +369,10 @@ def _in_own_process(folder: Path, images: int, planted: int) -> Scale:
 
 def _show(found: Sequence[Found], strangers: Sequence[Strangers], scales: Sequence[Scale]) -> None:
     console = Console(width=140)
-    table = Table("pictures", "kind", "planted", "found", "recall", "lowest similarity", "cosine", "turn", "place")
+    table = Table("pictures", "kind", "planted", "found", "recall", "lowest similarity", "cosine", "glance", "place")
     for row in found:
         name = row.kind if row.is_promised else f"({row.kind}, not promised)"
-        low = [row.lowest_similarity, row.lowest_cosine, row.lowest_turn, row.lowest_place]
+        low = [row.lowest_similarity, row.lowest_cosine, row.lowest_glance, row.lowest_place]
         counts = [str(row.planted), str(row.found), f"{row.recall:.1%}"]
         table.add_row(row.pictures, name, *counts, *(f"{value:.2f}" for value in low))
     console.print(table)

@@ -1,9 +1,14 @@
 """What orchestration costs: a release prepared on a real Prefect server, and where the seconds went.
 
-    python -m tests.bench.overhead --images 600,11212 --workers 2
+    python -m tests.bench.overhead --images 1121,11212 --workers 2
 
 Counts what Prefect was asked to keep (task runs, artifacts, log records) and splits the wall time: seconds with work in
 flight on Dask, and all others by stage. ``--database URL`` lets the server keep its books in PostgreSQL.
+
+From two sizes follows what orchestration costs at the published one. It is all CPU of the command, its workers and the
+server, start-up included, without that of converting and assembling and of the search for likenesses: Prefect, Dask,
+Great Expectations, index, tables, report and publication. The share is that of all CPU, each part on a line of its own
+through the smallest and the largest size; the search does not grow in a line, and so both shares are shown.
 """
 
 from __future__ import annotations
@@ -18,20 +23,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench import figures, raw_releases
 from tests.bench.commands import DATASET, environment
-from tests.bench.published_counts import SIDE
+from tests.bench.piece_clock import Clocked, logged_seconds
+from tests.bench.published_counts import ROWS, SIDE
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 90.0
@@ -40,6 +47,9 @@ _LOGS_SECONDS = 4.0
 _PAGE = 200
 """Rows that the API gives at most."""
 _WARM_UP_IMAGES = 120
+PIECES = ".pieces"
+"""Ending of the file to which pieces of work add their CPU seconds."""
+LIKENESS = "likeness"
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,12 @@ class Overhead:
     """Of the command, from its start to its end."""
     cpu_seconds: float
     """Of the command and its Dask workers, not of the server."""
+    server_cpu_seconds: float
+    """Of the server: to start, and from the start of the command to its end."""
+    pieces_cpu_seconds: float
+    """Of converting and assembling, on the workers."""
+    likeness_cpu_seconds: float
+    """Of holding images against each other, in the command: the search for likenesses, and which way films lie."""
     before_flow_seconds: float
     """Python, imports, and what the command looks at first."""
     stage_seconds: dict[str, float]
@@ -67,6 +83,11 @@ class Overhead:
     log_records: int
 
     @property
+    def orchestration_cpu_seconds(self) -> float:
+        """All CPU that is neither converting and assembling nor searching."""
+        return self.cpu_seconds + self.server_cpu_seconds - self.pieces_cpu_seconds - self.likeness_cpu_seconds
+
+    @property
     def outside_seconds(self) -> float:
         """All wall time without work in flight on Dask."""
         return self.wall_seconds - sum(self.dask_seconds.values())
@@ -79,7 +100,8 @@ class Overhead:
 
     def as_json(self) -> dict[str, Any]:
         """All fields and the sums."""
-        sums = {name: getattr(self, name) for name in ("outside_seconds", "unaccounted_seconds")}
+        names = ("orchestration_cpu_seconds", "outside_seconds", "unaccounted_seconds")
+        sums = {name: getattr(self, name) for name in names}
         return {**asdict(self), **sums}
 
 
@@ -90,14 +112,17 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="overhead-", dir=arguments.home)).resolve()
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
-        with prefect_server(scratch, arguments.database) as api:
-            found = list(_measure(arguments, scratch, api))
+        with prefect_server(scratch, arguments.database) as (api, server):
+            found = list(_measure(arguments, scratch, api, server))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     console.print(table(found))
+    fit = at_published_size(found)
+    if fit:
+        console.print(fit_text(fit))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     database = arguments.database.partition(":")[0] or "sqlite"
-    report = {"machine": figures.machine(), "database": database, "runs": [one.as_json() for one in found]}
+    report = {"machine": figures.machine(), "database": database, "runs": [one.as_json() for one in found], "fit": fit}
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     console.print(f"written: {arguments.out}")
 
@@ -118,8 +143,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def prefect_server(scratch: Path, database: str = "") -> Iterator[str]:
-    """Address of the API of a server of our own, with a fresh database unless one is named."""
+def prefect_server(scratch: Path, database: str = "") -> Iterator[tuple[str, psutil.Process]]:
+    """Address of the API of a server of our own and its process, with a fresh database unless one is named."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -138,7 +163,7 @@ def prefect_server(scratch: Path, database: str = "") -> Iterator[str]:
         server = subprocess.Popen(command, env=own, stdout=log, stderr=log)
         try:
             _wait_for(api, server, scratch / "server.txt")
-            yield api
+            yield api, psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait(30)
@@ -154,19 +179,30 @@ def _wait_for(api: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"no Prefect server came up at {api}; it says:\n{log.read_text()[-2000:]}")
 
 
-def _measure(arguments: argparse.Namespace, scratch: Path, api: str) -> Iterator[Overhead]:
+def _measure(arguments: argparse.Namespace, scratch: Path, api: str, server: psutil.Process) -> Iterator[Overhead]:
     home = arguments.home.resolve()
+    to_start = _cpu_of(server)
     warm_up = raw_releases.many_images(home, _WARM_UP_IMAGES, 64)
     measure(warm_up, _WARM_UP_IMAGES, scratch, api, arguments.workers)
     for images in arguments.images:
         raw = raw_releases.many_images(home, images, arguments.side)
         raw_releases.warm_page_cache(raw)
-        yield measure(raw, images, scratch, api, arguments.workers)
+        before = _cpu_of(server)
+        found = measure(raw, images, scratch, api, arguments.workers)
+        yield replace(found, server_cpu_seconds=to_start + _cpu_of(server) - before)
+
+
+def _cpu_of(process: psutil.Process) -> float:
+    """CPU seconds so far of a process and its children."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(used.user + used.system for used in times))
 
 
 def measure(raw: Path, images: int, scratch: Path, api: str, workers: int) -> Overhead:
-    """One run of the command, and what the server knows of it afterwards."""
+    """One run of the command, and what the server knows of it afterwards; not what it cost the server."""
     times, lake = scratch / "times.json", scratch / "lake"
+    pieces = times.with_suffix(PIECES)
+    pieces.unlink(missing_ok=True)
     arguments = ["prepare", DATASET, "--raw", str(raw), "--lake", str(lake), "--workers", str(workers), "--json"]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.bench.overhead import timed; timed()"
     command = [sys.executable, "-c", code, str(times), *arguments]
@@ -178,7 +214,8 @@ def measure(raw: Path, images: int, scratch: Path, api: str, workers: int) -> Ov
     shutil.rmtree(lake)
     time.sleep(_LOGS_SECONDS)
     with httpx.Client(base_url=api, timeout=60) as client:
-        return _overhead(client, began, images, workers, wall, cpu, _read(times))
+        found = _overhead(client, began, images, workers, wall, cpu, _read(times))
+    return replace(found, pieces_cpu_seconds=logged_seconds(pieces))
 
 
 def _children_cpu() -> float:
@@ -213,6 +250,9 @@ def _overhead(
         workers=workers,
         wall_seconds=wall,
         cpu_seconds=cpu,
+        server_cpu_seconds=0.0,
+        pieces_cpu_seconds=0.0,
+        likeness_cpu_seconds=sum(end - start for name, start, end in spans if name == LIKENESS),
         before_flow_seconds=_moment(flow_run["start_time"]) - began,
         stage_seconds=stages,
         dask_seconds={name: took[name] for name in ("convert", "assemble") if name in took},
@@ -239,7 +279,8 @@ def _moment(text: str) -> float:
 
 
 def timed() -> None:
-    """The ``scanmill`` command in a process of its own, with a clock at the cluster and at the waves of work."""
+    """The ``scanmill`` command in a process of its own, with a clock at the cluster, at the waves of work and each of
+    their pieces, and (of CPU) at the search for likenesses."""
     out = Path(sys.argv.pop(1))
     from flows.cli import main as command
 
@@ -250,15 +291,18 @@ def timed() -> None:
     }
     spans: list[tuple[str, float, float]] = []
 
-    def clocked(name: str, call: Any) -> Any:
+    def clocked(name: str, call: Any, clock: Callable[[], float] = time.time) -> Any:
         def timed_call(*arguments: Any, **named: Any) -> Any:
-            began = time.time()
+            began = clock()
             try:
                 return call(*arguments, **named)
             finally:
-                spans.append((name, began, time.time()))
+                spans.append((name, began, clock()))
 
         return timed_call
+
+    def in_clocked_pieces(run_waves: Any) -> Any:
+        return lambda work, items, **named: run_waves(Clocked(work, str(out.with_suffix(PIECES))), items, **named)
 
     real = flow.cluster
 
@@ -273,11 +317,62 @@ def timed() -> None:
 
     flow.cluster = cluster
     for name, stage in stages.items():
-        stage.run_waves = clocked(name, stage.run_waves)
+        stage.run_waves = clocked(name, in_clocked_pieces(stage.run_waves))
+    searches: tuple[tuple[Any, str], ...] = (
+        (import_module("tasks.leakage"), "find"),
+        (import_module("tasks.orientation"), "compare"),
+        (import_module("tasks.stages.likeness"), "measured"),
+    )
+    for module, name in searches:
+        setattr(module, name, clocked(LIKENESS, getattr(module, name), time.process_time))
     try:
         command()
     finally:
         out.write_text(json.dumps(spans))
+
+
+def at_published_size(found: Sequence[Overhead]) -> dict[str, Any]:
+    """What each part costs at 112,120 images, by a line through the smallest and the largest size; empty of one size.
+
+    ``parts``: CPU seconds ``fixed``, ``ms_per_image`` and ``at_published_size`` of each.
+    """
+    small, large = min(found, key=lambda one: one.images), max(found, key=lambda one: one.images)
+    if small.images == large.images:
+        return {}
+    parts = {}
+    for name in ("orchestration", "pieces", "likeness"):
+        ends = [getattr(one, f"{name}_cpu_seconds") for one in (small, large)]
+        slope = (ends[1] - ends[0]) / (large.images - small.images)
+        fixed = ends[0] - slope * small.images
+        parts[name] = {
+            "fixed": fixed,
+            "ms_per_image": 1000 * slope,
+            "at_published_size": fixed + slope * ROWS,
+        }
+    own, work, search = (parts[name]["at_published_size"] for name in ("orchestration", "pieces", "likeness"))
+    return {
+        "from_images": small.images,
+        "to_images": large.images,
+        "parts": parts,
+        "share": own / (own + work + search),
+        "share_without_search": own / (own + work),
+    }
+
+
+def fit_text(fit: Mapping[str, Any]) -> Table:
+    """:func:`at_published_size` for a terminal."""
+    drawn = Table(
+        title=f"CPU at {ROWS:,} images, by a line through {fit['from_images']:,} and {fit['to_images']:,}",
+        caption=f"Orchestration is {fit['share']:.1%} of all CPU, "
+        f"{fit['share_without_search']:.1%} where the search for likenesses is not counted.",
+    )
+    for name in ("", "fixed s", "ms per image", f"s at {ROWS:,}"):
+        drawn.add_column(name, justify="right" if name else "left")
+    words = {"pieces": "converting and assembling", "likeness": "searching for likenesses"}
+    for name, part in fit["parts"].items():
+        numbers = (part["fixed"], part["ms_per_image"], part["at_published_size"])
+        drawn.add_row(words.get(name, name), *(f"{number:,.2f}" for number in numbers))
+    return drawn
 
 
 def table(found: Sequence[Overhead]) -> Table:
@@ -288,7 +383,10 @@ def table(found: Sequence[Overhead]) -> Table:
         drawn.add_column(f"{one.images:,} images\n{one.workers} workers", justify="right")
     rows: dict[str, list[str]] = {
         "wall seconds": [f"{one.wall_seconds:.1f}" for one in found],
-        "CPU seconds": [f"{one.cpu_seconds:.1f}" for one in found],
+        "CPU seconds": [f"{one.cpu_seconds + one.server_cpu_seconds:.1f}" for one in found],
+        "  converting and assembling": [f"{one.pieces_cpu_seconds:.1f}" for one in found],
+        "  searching for likenesses": [f"{one.likeness_cpu_seconds:.1f}" for one in found],
+        "  the Prefect server": [f"{one.server_cpu_seconds:.1f}" for one in found],
         "inside Dask work": [f"{sum(one.dask_seconds.values()):.1f}" for one in found],
         "outside Dask work": [f"{one.outside_seconds:.1f}" for one in found],
         "  before the flow": [f"{one.before_flow_seconds:.1f}" for one in found],

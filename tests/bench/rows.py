@@ -1,150 +1,238 @@
-"""The rows: what is run, in which order, and what is compared with what.
-
-* ``floor``: :mod:`tests.bench.floor` as a command, processes and imports included;
-* ``prepare``: ``scanmill prepare``, everything on: Python, Prefect's embedded server, both gates, report, publication;
-* ``floor, work only`` and ``convert + assemble``: the same work with processes started and imports done, on both sides;
-* ``rerun``: ``scanmill prepare`` again, nothing changed;
-* ``verify``: ``scanmill verify`` of the release, which reads every byte of it;
-* ``check``: ``scanmill check`` of the metadata of a release as large as the published one, start-up included.
-"""
+"""The rows of the benchmark: what each compares. ``python -m tests.bench --rows NAME,NAME`` chooses among them."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import pandas as pd
+from tests.bench import conversions, loader, raw_releases
+from tests.bench.commands import DATASET
+from tests.bench.contest import Bench, OutputsDiffer, Run, Settings, Turn, answer
+from tests.bench.conversions import run_of, turn_of, work_of
 
-from tests.bench.commands import DATASET, environment, run_scanmill
-from tests.bench.floor import image_digest
-from tests.bench.measure import Cost, run
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row in one turn."""
-
-    row: str
-    workers: int | None
-    units: int
-    """Images, or metadata rows."""
-    wall_seconds: float
-    cpu_seconds: float
-    peak_rss_bytes: int | None
-    floor: str | None = None
-    """The row that this one is compared with, in the same turn."""
-    stages: dict[str, float] = field(default_factory=dict)
-    """Wall seconds of each stage, where they were timed one by one."""
-    stages_cpu: dict[str, float] = field(default_factory=dict)
-
-
-class OutputsDiffer(Exception):
-    """Floor and scanmill did not write the same images, so comparing their times would mean nothing."""
+RERUN_SIDE = 32
+"""Pixels, the least that the dataset takes: a rerun looks at none of them."""
+Scale = Literal["images", "small images", "workers"]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where the inputs lie and where outputs may go."""
+class Row:
+    """One comparison."""
 
-    raw: Path
-    images: int
-    metadata_raw: Path
-    metadata_rows: int
-    scratch: Path
-    prefect_api_url: str | None = None
-    """A server that is running already; None lets every ``prepare`` start its embedded one."""
+    what: str
+    run: Callable[[Bench, Turn], Iterator[Run]]
+    scales: tuple[Scale, ...] = ()
+    """What it is repeated for: each size, each number of workers."""
 
-    def first_start(self) -> Cost:
-        """One run that no row counts: Prefect makes its database, Python its byte code."""
-        cost = self._scanmill("prepare", DATASET, "--raw", str(self.raw), "--lake", str(self.scratch / "first"))
-        shutil.rmtree(self.scratch / "first")
-        return cost
 
-    def turn(self, workers: int, *, is_floor_first: bool) -> list[Run]:
-        """Every row of conversion once; outputs are removed afterwards."""
-        sides = [self._floor, self._scanmill_rows, self._stages]
-        runs, digests = [], set()
-        for side in sides if is_floor_first else sides[::-1]:
-            found, images = side(workers)
-            runs += found
-            digests.add(images)
-            shutil.rmtree(self.scratch / "out")
-        if len(digests) != 1:
-            raise OutputsDiffer(f"floor and scanmill wrote different images at {workers} workers: {digests}")
-        return runs
+def turns(bench: Bench) -> Iterator[Run]:
+    """All runs, repeat by repeat; within a repeat row by row, so that contestants of one row run near each other."""
+    settings = bench.settings
+    for repeat in range(settings.repeats):
+        for name in settings.rows or tuple(ROWS):
+            row = ROWS[name]
+            for images in _sizes(row, settings):
+                for workers in settings.workers if "workers" in row.scales else settings.workers[-1:]:
+                    yield from row.run(bench, Turn(repeat, images, workers))
 
-    def check(self) -> Run:
-        """The metadata row."""
-        cost = self._scanmill("check", DATASET, "--raw", str(self.metadata_raw))
-        found = json.loads(cost.output)
-        if found["rows"] < self.metadata_rows or found["images"] != self.metadata_rows:
-            raise OutputsDiffer(f"check saw {found['rows']} rows and {found['images']} images of {self.metadata_rows}")
-        return Run("check", None, self.metadata_rows, cost.wall_seconds, cost.cpu_seconds, cost.peak_rss_bytes)
 
-    def _floor(self, workers: int) -> tuple[list[Run], str]:
-        where = ("--raw", str(self.raw), "--out", str(self.scratch / "out"), "--workers", str(workers))
-        cost = self._run((sys.executable, "-m", "tests.bench.floor", *where))
-        found = json.loads(cost.output)
-        whole = Run("floor", workers, self.images, cost.wall_seconds, cost.cpu_seconds, cost.peak_rss_bytes)
-        return [whole, Run("floor, work only", workers, self.images, **found["work"], peak_rss_bytes=None)], str(
-            found["image_digest"]
+def _sizes(row: Row, settings: Settings) -> tuple[int, ...]:
+    if "small images" in row.scales:
+        return settings.small_images
+    return settings.images if "images" in row.scales else settings.images[-1:]
+
+
+def first_start(bench: Bench) -> float:
+    """Seconds of one run that no row counts: Prefect makes its database, Python its byte code."""
+    raw = raw_releases.many_images(bench.home, 120, 64)
+    cost = bench.scanmill("prepare", DATASET, "--raw", str(raw), "--lake", str(bench.out))
+    bench.empty()
+    return cost.wall_seconds
+
+
+def _films(form: str, row: str, bench: Bench, turn: Turn) -> Iterator[Run]:
+    return turn_of(bench, conversions.films(bench, turn, row, form), turn)
+
+
+def _jpeg_input(bench: Bench, turn: Turn) -> Iterator[Run]:
+    return turn_of(bench, conversions.jpeg_films(bench, turn, "jpeg-input"), turn)
+
+
+def _mammography(bench: Bench, turn: Turn) -> Iterator[Run]:
+    if bench.settings.mammography and turn.images != bench.settings.small_images[0]:
+        return iter(())  # the real dataset has one size
+    return turn_of(bench, conversions.mammograms(bench, turn, "mammography"), turn)
+
+
+def _ultrasound(bench: Bench, turn: Turn) -> Iterator[Run]:
+    return turn_of(bench, conversions.ultrasound(bench, turn, "ultrasound"), turn)
+
+
+def _kept(bench: Bench, images: int, side: int, workers: int) -> tuple[Path, Path]:
+    """Raw release, and a lake in which its release is made already; for the rows that only look at it."""
+    raw = raw_releases.many_images(bench.home, images, side)
+    lake = bench.kept(raw)
+    if not lake.exists():
+        bench.scanmill("prepare", DATASET, "--raw", str(raw), "--lake", str(lake), "--workers", str(workers))
+    return raw, lake
+
+
+def _rerun(bench: Bench, turn: Turn) -> Iterator[Run]:
+    settings = bench.settings
+    is_own = settings.rerun_images is not None
+    images, side = (settings.rerun_images or 0, RERUN_SIDE) if is_own else (turn.images, settings.side)
+    raw, lake = _kept(bench, images, side, turn.workers)
+    cost = bench.scanmill("prepare", DATASET, "--raw", str(raw), "--lake", str(lake))
+    if json.loads(cost.output)["is_new"]:
+        raise OutputsDiffer("rerun should find the release, but made one")
+    yield run_of("rerun", "rerun", "ours", cost, turn, images, by_workers=False)
+
+
+def _append(bench: Bench, turn: Turn) -> Iterator[Run]:
+    """The first release of all films, and the second one after 1 % more have come."""
+    folder = raw_releases.growing(bench.home, turn.images, bench.settings.side)
+    raw, lake = bench.scratch / "growing", bench.out
+    shutil.copytree(folder / "before", raw, copy_function=_linked)
+    place = (DATASET, "--raw", str(raw), "--lake", str(lake), "--workers", str(turn.workers))
+    first = run_of("append", "first release", "floor", bench.scanmill("prepare", *place), turn, turn.images)
+    for path in sorted((folder / "news").iterdir()):
+        shutil.copyfile(path, raw / path.name)
+    cost = bench.scanmill("prepare", *place)
+    if json.loads(cost.output)["images_reused"] < turn.images // 2:
+        raise OutputsDiffer(f"append should convert the new films alone: {cost.output[:500]}")
+    second = run_of("append", "append 1 %", "ours", cost, turn, turn.images)
+    yield replace(first, ours="append 1 %")
+    yield second
+    shutil.rmtree(raw)
+    bench.empty()
+
+
+def _linked(source: str, target: str) -> None:
+    """Zips by link, for they are large and nobody writes into them; tables are replaced later."""
+    if source.endswith(".zip"):
+        Path(target).hardlink_to(source)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _verify(bench: Bench, turn: Turn) -> Iterator[Run]:
+    _, lake = _kept(bench, turn.images, bench.settings.side, turn.workers)
+    (release,) = (lake / DATASET / "releases").iterdir()
+    raw_releases.warm_page_cache(release)
+    megabytes = raw_releases.size_bytes(release) // 10**6 or 1
+    sides: list[Callable[[], Iterator[Run]]] = [
+        partial(_sha256, bench, turn, release, megabytes),
+        partial(_verify_alone, bench, turn, lake, megabytes),
+    ]
+    for side in sides if turn.number % 2 == 0 else sides[::-1]:
+        yield from side()
+
+
+def _sha256(bench: Bench, turn: Turn, release: Path, megabytes: int) -> Iterator[Run]:
+    cost = bench.loop("hash", "--list", str(release), "--out", str(bench.out), "--workers", "1")
+    whole = run_of("verify", "sha256", "floor", cost, turn, megabytes, ours="verify", by_workers=False)
+    bench.empty()
+    yield whole
+    yield work_of(whole, cost, ours="verify, work only")
+
+
+def _verify_alone(bench: Bench, turn: Turn, lake: Path, megabytes: int) -> Iterator[Run]:
+    cost = bench.scanmill("verify", str(lake / DATASET))
+    yield run_of("verify", "verify", "ours", cost, turn, megabytes, by_workers=False)
+    cost = bench.module("tests.bench.stages", "verify", DATASET, "--lake", str(lake))
+    yield work_of(run_of("verify", "verify", "ours", cost, turn, megabytes, by_workers=False), cost)
+
+
+def _metadata(bench: Bench, turn: Turn) -> Iterator[Run]:
+    rows = bench.settings.metadata_rows
+    raw = raw_releases.metadata(bench.home, rows)
+    cost = bench.scanmill("check", DATASET, "--raw", str(raw))
+    found = json.loads(cost.output)
+    if found["rows"] < rows or found["images"] != rows:
+        raise OutputsDiffer(f"check saw {found['rows']} rows and {found['images']} images of {rows}")
+    yield run_of("metadata", "check", "ours", cost, turn, rows, by_workers=False)
+
+
+def _loader(bench: Bench, turn: Turn) -> Iterator[Run]:
+    """Seconds of the second shuffled epoch; the processes exist by then."""
+    python = next((peer.python for peer in bench.peers if not peer.reads_files_alone), None)
+    found = loader.one_round(bench.home, bench.settings.loader_images, python)
+    first = next(iter(loader.OURS))
+    for name, turned in found.items():
+        yield Run(
+            "loader",
+            name,
+            "ours" if name in loader.OURS else "peer",
+            2,
+            turned["images"],
+            turn.number,
+            turned["seconds"][-1],
+            turned["cpu_seconds"][-1],
+            ours="" if name == first else first,
         )
 
-    def _scanmill_rows(self, workers: int) -> tuple[list[Run], str]:
-        lake = self.scratch / "out"
-        place = (DATASET, "--raw", str(self.raw), "--lake", str(lake), "--workers", str(workers))
-        runs = []
-        for row, is_new in (("prepare", True), ("rerun", False)):
-            cost = self._scanmill("prepare", *place)
-            if json.loads(cost.output)["is_new"] is not is_new:
-                raise OutputsDiffer(f"{row} should {'make' if is_new else 'find'} a release: {cost.output[:500]}")
-            floor = "floor" if is_new else None
-            runs.append(self._row(row, workers, cost, floor))
-        runs.append(self._row("verify", workers, self._scanmill("verify", str(lake / DATASET))))
-        return runs, _lake_images(lake)
 
-    def _stages(self, workers: int) -> tuple[list[Run], str]:
-        lake = self.scratch / "out"
-        where = ("--raw", str(self.raw), "--lake", str(lake), "--workers", str(workers))
-        found = json.loads(self._run((sys.executable, "-m", "tests.bench.stages", *where)).output)
-        work = Run(
-            "convert + assemble",
-            workers,
-            self.images,
-            **found["work"],
-            peak_rss_bytes=None,
-            floor="floor, work only",
-            stages=found["stages"],
-            stages_cpu=found["stages_cpu"],
-        )
-        return [work], _lake_images(lake)
-
-    def _row(self, row: str, workers: int, cost: Cost, floor: str | None = None) -> Run:
-        return Run(row, workers, self.images, cost.wall_seconds, cost.cpu_seconds, cost.peak_rss_bytes, floor)
-
-    def _scanmill(self, *arguments: str) -> Cost:
-        return run_scanmill(*arguments, scratch=self.scratch, prefect_api_url=self.prefect_api_url)
-
-    def _run(self, command: tuple[str, ...]) -> Cost:
-        return run(
-            command, environment=environment(self.scratch, self.prefect_api_url), log=self.scratch / "stderr.txt"
-        )
+def _report(bench: Bench, turn: Turn) -> Iterator[Run]:
+    rows = bench.settings.metadata_rows
+    cost = bench.module("tests.bench.report", "--one", str(rows))
+    whole = run_of("report", "tables, drift and page", "ours", cost, turn, rows, by_workers=False)
+    found = answer(cost)
+    yield whole
+    yield replace(
+        whole,
+        contestant="page alone",
+        wall_seconds=found["build_seconds"],
+        cpu_seconds=found["build_cpu_seconds"],
+        peak_rss_bytes=None,
+        largest_rss_bytes=None,
+    )
 
 
-def turns(bench: Bench, workers: tuple[int, ...], repeats: int) -> Iterator[Run]:
-    """All runs, repeat by repeat; who goes first alternates, so that no side always has the cooler processor."""
-    for repeat in range(repeats):
-        for count in workers:
-            yield from bench.turn(count, is_floor_first=repeat % 2 == 0)
-        yield bench.check()
+ROWS: dict[str, Row] = {
+    "conversion": Row(
+        "grey PNGs of 1024 px in twelve zips to PNG of 224 px; everything on",
+        partial(_films, "png", "conversion"),
+        ("images", "workers"),
+    ),
+    "jpeg-output": Row(
+        "the same to JPEG of 224 px and quality 95", partial(_films, "jpeg", "jpeg-output"), ("images", "workers")
+    ),
+    "native": Row(
+        "the same as published: beside copying, decoding alone, and the programs unzip and tar",
+        partial(_films, "native", "native"),
+        ("images", "workers"),
+    ),
+    "jpeg-input": Row("loose grey JPEGs of 224 px (CheXchoNet) to PNG", _jpeg_input, ("small images", "workers")),
+    "mammography": Row(
+        "JPEGs of 224 px in three equal channels, in a zip, to grey PNG", _mammography, ("small images", "workers")
+    ),
+    "ultrasound": Row(
+        "coloured JPEG screens in a locked zip to grey PNG; scanmill also blackens what is not scan, peers get the "
+        "screens unlocked and unpacked",
+        _ultrasound,
+        ("small images", "workers"),
+    ),
+    "rerun": Row("prepare again, nothing changed", _rerun, ("images",)),
+    "append": Row("prepare again with 1 % more films in another zip, beside the first time", _append, ("images",)),
+    "verify": Row("scanmill verify beside SHA-256 of the same files; per megabyte", _verify, ("images",)),
+    "metadata": Row("scanmill check of tables and members as many as published", _metadata),
+    "loader": Row("a shuffled epoch of 224 px PNGs, 2 workers", _loader),
+    "report": Row("the report page of as many rows as published", _report),
+}
 
 
-def _lake_images(lake: Path) -> str:
-    (samples,) = lake.glob(f"{DATASET}/releases/*/samples.parquet")
-    hashes: list[Any] = pd.read_parquet(samples, columns=["image_sha256"])["image_sha256"].to_list()
-    return image_digest(hashes)
+def unknown(names: tuple[str, ...]) -> str:
+    """What to say of names that no row has; empty if all do."""
+    wrong = [name for name in names if name not in ROWS]
+    return f"no row {', '.join(wrong)}; known are {', '.join(ROWS)}" if wrong else ""
+
+
+def describe() -> str:
+    """Names and meanings, for ``--help``."""
+    width = max(map(len, ROWS))
+    return "rows:\n" + "\n".join(f"  {name:<{width}}  {row.what}" for name, row in ROWS.items())

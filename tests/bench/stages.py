@@ -1,9 +1,10 @@
 """scanmill's own stages, timed one by one in one process on a warm cluster: no Prefect, no start-up.
 
-    python -m tests.bench.stages --raw RAW --lake LAKE --workers 2
+    python -m tests.bench.stages prepare DATASET --raw RAW --lake LAKE --workers 2 [--size native] [--encoding jpeg]
+    python -m tests.bench.stages verify DATASET --lake LAKE
 
-Prints one line of JSON: seconds of every stage, and wall clock and CPU of the work that the floor does too, convert and
-assemble. The second gate runs between them and counts as a stage of its own.
+Prints one line of JSON: seconds of every stage, and wall clock and CPU of the work that the floor does too. That is
+convert and assemble; the second gate runs between them and counts as a stage of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from expectations.gates import judge
+from tasks.credentials import from_environment
+from tasks.datasets import find
+from tasks.lake import latest_release, locate
+from tasks.release.verify import verify
 from tasks.schema import STORES
 from tasks.stages import assembly, conversion, metadata, publication, samples_gate
 from tasks.stages import index as indexing
@@ -43,34 +48,49 @@ class _Clock:
 
 
 def main() -> None:
-    """Run ``prepare`` without Prefect and print what each stage cost."""
+    """Run ``prepare`` without Prefect, or ``verify``, and print what each stage cost."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--raw", required=True)
+    parser.add_argument("what", choices=["prepare", "verify"])
+    parser.add_argument("dataset")
+    parser.add_argument("--raw")
     parser.add_argument("--lake", required=True)
-    parser.add_argument("--workers", type=int, required=True)
-    arguments = parser.parse_args()
-    clock = _prepare(arguments.raw, arguments.lake, arguments.workers)
-    both = ("convert", "assemble")
-    work = {
-        "wall_seconds": sum(clock.wall_seconds[stage] for stage in both),
-        "cpu_seconds": sum(clock.cpu_seconds[stage] for stage in both),
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--size", help="pixels, or native")
+    parser.add_argument("--encoding", default="png", choices=["png", "jpeg"])
+    given = parser.parse_args()
+    clock = _verify(given.lake, given.dataset) if given.what == "verify" else _prepare(given)
+    work = ("verify",) if given.what == "verify" else ("convert", "assemble")
+    cost = {
+        "wall_seconds": sum(clock.wall_seconds[stage] for stage in work),
+        "cpu_seconds": sum(clock.cpu_seconds[stage] for stage in work),
     }
-    print(json.dumps({"work": work, "stages": clock.wall_seconds, "stages_cpu": clock.cpu_seconds}))
+    print(json.dumps({"work": cost, "stages": clock.wall_seconds, "stages_cpu": clock.cpu_seconds}))
 
 
-def _prepare(raw: str, lake: str, workers: int) -> _Clock:
+def _prepare(given: argparse.Namespace) -> _Clock:
     clock = _Clock()
-    wanted = request("nih-chest-xray", [raw], lake, stores=STORES)
-    plan = clock.time("index", lambda: indexing.index(wanted, indexing.gather(wanted, {})))
+    size = None if given.size is None else int(given.size.replace("native", "0"))
+    wanted = request(given.dataset, [given.raw], given.lake, size=size, encoding=given.encoding, stores=STORES)
+    secrets = from_environment(find(given.dataset))
+    plan = clock.time("index", lambda: indexing.index(wanted, indexing.gather(wanted, secrets)))
     clock.time("parse", lambda: metadata.parse(plan))
     clock.time("validate-metadata", lambda: metadata.validate_metadata(plan, judge))
-    with cluster(workers, None) as address:
+    with cluster(given.workers, None) as address:
         wake(address)
         clock.time("convert", lambda: conversion.convert(plan, address=address))
         clock.time("validate-images", lambda: samples_gate.validate_images(plan, judge))
         clock.time("assemble", lambda: assembly.assemble(plan, address=address))
     clock.time("describe", lambda: publication.describe(plan, is_published=True))
     clock.time("publish", lambda: publication.publish(plan, {}, None))
+    return clock
+
+
+def _verify(lake: str, dataset: str) -> _Clock:
+    clock = _Clock()
+    place, _ = locate(f"{lake}/{dataset}")
+    found = clock.time("verify", lambda: verify(place, latest_release(place)))
+    if found.problems:
+        raise SystemExit("\n".join(found.problems))
     return clock
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scanmill.images import decode
+from tasks.decoding import ImageRefused
 from tasks.files import read_frame
-from tasks.images import ImageRefused
 from tasks.learning import evaluation
 from tasks.learning.admission import find_release
 from tasks.learning.dealing import dealt
