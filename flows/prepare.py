@@ -125,7 +125,7 @@ def _samples(
     steps.parse(plan)
     has_passed = steps.validate_metadata(plan, judge).passed
     _stop_unless(has_passed or allow_gate_failure, plan)
-    with cluster(workers, dask) as address:
+    with cluster(workers, dask, is_profiled=performance_report) as address:
         reuse: dict[str, int] = steps.convert(plan, address=address, with_report=performance_report)
         has_passed = steps.validate_images(plan, judge).passed and has_passed
         _stop_unless(has_passed or allow_gate_failure, plan)

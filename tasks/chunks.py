@@ -23,7 +23,7 @@ from tasks.archives import Archive, Member, MemberRefused, read_member
 from tasks.code_version import conversion_version, library_versions
 from tasks.decoding import ImageRefused
 from tasks.files import digest, write_bytes
-from tasks.fingerprints.polar import fingerprint_of
+from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import HISTOGRAM_BINS, convert
 from tasks.masks import convert_mask
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
 """``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null. ``image`` is
 also null where the published bytes are stored as they are: they stay in raw until assembly copies them. What images
 are compared with each other by: ``thumbnail`` and ``picture`` (see :class:`tasks.images.Converted`), and
-``fingerprint`` (:func:`tasks.fingerprints.polar.fingerprint`, its int8 in a row)."""
+``fingerprint`` (:func:`tasks.fingerprints.polar.fingerprints`, its int8 in a row)."""
 MASK_SCHEMA = pa.schema([*SCHEMA, *MASK_COLUMNS, ("mask", pa.binary())])
 """The same with masks; a mask is stored in its chunk always."""
 ENCODED = ("image", "mask")
@@ -208,6 +208,9 @@ def distrusting(path: Location) -> Iterator[None]:
 def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     """Read, convert and write one chunk, on a Dask worker; returns counts only."""
     rows = [_convert_member(chunk, member) for member in chunk.members]
+    shown = [row for row in rows if not row["reason"]]
+    for row, found in zip(shown, fingerprints_of([row["thumbnail"] for row in shown]), strict=True):
+        row["fingerprint"] = found
     if chunk.masks:
         rows = [_with_mask(row, mask) for row, mask in zip(rows, chunk.masks, strict=True)]
     write_rows(chunk, rows, location(folder))
@@ -262,7 +265,6 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
         **converted.facts,
         "histogram": converted.histogram,
         "thumbnail": converted.thumbnail,
-        "fingerprint": fingerprint_of(converted.thumbnail),
         "picture": converted.picture,
         "image": None if converted.is_original else converted.encoded,
     }

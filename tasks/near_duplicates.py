@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from tasks.fingerprints.alignment import Alignment, Shown, place, refine
 from tasks.fingerprints.glance import glance
-from tasks.fingerprints.polar import Picture, fingerprint
+from tasks.fingerprints.polar import Picture, fingerprints
 from tasks.fingerprints.search import nearest
 from tasks.images import thumbnail_of
 
@@ -74,7 +74,7 @@ class Pictures:
     def made_of(large: npt.NDArray[np.uint8]) -> Pictures:
         """Of pictures (n, 128, 128) that are at hand."""
         small = np.stack([thumbnail_of(picture) for picture in large])
-        prints = np.stack([fingerprint(thumbnail) for thumbnail in small])
+        prints = fingerprints(small)
         return Pictures(prints, small.__getitem__, large.__getitem__)
 
     def __len__(self) -> int:

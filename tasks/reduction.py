@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 EXACT_SUM = 2**24
 """Whole numbers up to here are exact in float32."""
+AT_ONCE = 2**17
+"""Pixels that are widened to float32 together: they stay in a core's own cache."""
 
 Pixels = npt.NDArray[Any]
 """(height, width) or (height, width, 3), uint8 or uint16."""
@@ -45,8 +47,13 @@ def _is_exact(rows: tuple[int, int], columns: tuple[int, int], white: int) -> bo
 def _by_products(pixels: Pixels, rows: tuple[int, int], columns: tuple[int, int]) -> Pixels:
     height, width = pixels.shape
     narrow = height // rows[0] * rows[1], width // columns[0] * columns[1]
-    stacked = pixels.astype(np.float32).reshape(-1, rows[0], width)
-    summed = np.matmul(_shares(*rows), stacked).reshape(-1, columns[0]) @ _shares(*columns).T
+    bands = pixels.reshape(-1, rows[0], width)
+    merged = np.empty((len(bands), rows[1], width), np.float32)
+    step = max(1, AT_ONCE // (rows[0] * width))
+    for begin in range(0, len(bands), step):
+        own = slice(begin, begin + step)
+        np.matmul(_shares(*rows), bands[own].astype(np.float32), out=merged[own])
+    summed = merged.reshape(-1, columns[0]) @ _shares(*columns).T
     summed *= np.float32(1 / (rows[0] * columns[0]))
     return np.asarray(np.rint(summed, out=summed), pixels.dtype).reshape(narrow)
 

@@ -27,6 +27,8 @@ BLUR = 3.0
 """Pixels of a thumbnail over which contrast is evened out for the fingerprint."""
 NOISE = 4.0
 """Variance in grey levels² below which nothing is amplified: JPEG and area averaging leave about one."""
+AT_ONCE = 32
+"""Thumbnails whose rings are held together: 4 MB."""
 SCALE = 300.0
 """Of a unit vector's entries to int8; none of 72 has come near 0.4."""
 
@@ -70,23 +72,32 @@ def _weights() -> Floats:
     return np.asarray(np.sqrt(np.arange(RINGS) + 0.5), np.float32)[:, None]
 
 
-def fingerprint(thumbnail: Picture) -> npt.NDArray[np.int8]:
-    """int8 (len(FRAMES), LENGTH): the picture's own fingerprint, then those of what crops may have left of it."""
-    rings = cv2.remap(even_contrast(thumbnail, BLUR), *_places(), cv2.INTER_LINEAR)
+def fingerprints(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Of thumbnails (n, SIDE, SIDE), of each on its own: int8 (n, len(FRAMES), LENGTH), the fingerprint of the whole
+    first, then those of what crops may have left of it."""
+    parts = [_fingerprints(thumbnails[begin : begin + AT_ONCE]) for begin in range(0, len(thumbnails), AT_ONCE)]
+    return np.concatenate(parts) if parts else np.empty((0, len(FRAMES), LENGTH), np.int8)
+
+
+def _fingerprints(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    rings = [cv2.remap(even_contrast(thumbnail, BLUR), *_places(), cv2.INTER_LINEAR) for thumbnail in thumbnails]
     # Of each row: the mean, then real and imaginary part of one frequency after another.
-    waves = cv2.dft(rings, flags=cv2.DFT_ROWS)[:, 1 : 2 * FREQUENCIES + 1].reshape(-1, FREQUENCIES, 2)
-    strength = np.sqrt(np.square(waves).sum(axis=2)).reshape(len(FRAMES), RINGS, FREQUENCIES) * _weights()
-    pooled = np.sqrt(strength.reshape(len(FRAMES), RINGS // POOLED, POOLED, FREQUENCIES).mean(axis=2))
-    flat = pooled.transpose(0, 2, 1).reshape(len(FRAMES), LENGTH)
+    waves = cv2.dft(np.concatenate(rings), flags=cv2.DFT_ROWS)[:, 1 : 2 * FREQUENCIES + 1]
+    strength = np.sqrt(np.square(waves).reshape(-1, FREQUENCIES, 2).sum(axis=2))
+    weighted = strength.reshape(-1, RINGS, FREQUENCIES) * _weights()
+    pooled = np.sqrt(weighted.reshape(-1, RINGS // POOLED, POOLED, FREQUENCIES).mean(axis=2))
+    flat = pooled.transpose(0, 2, 1).reshape(-1, LENGTH)
     flat -= flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
     unit = np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 0)
-    return np.asarray(np.clip(np.rint(unit * SCALE), -127, 127), np.int8)
+    whole = np.clip(np.rint(unit * SCALE), -127, 127).reshape(-1, len(FRAMES), LENGTH)
+    return np.asarray(whole, np.int8)
 
 
-def fingerprint_of(thumbnail: bytes) -> bytes:
-    """The same from 64 × 64 bytes to len(FRAMES) × LENGTH bytes, as chunks hold them."""
-    return fingerprint(np.frombuffer(thumbnail, np.uint8).reshape(SIDE, SIDE)).tobytes()
+def fingerprints_of(thumbnails: Sequence[bytes]) -> list[bytes]:
+    """The same from 64 × 64 bytes each to len(FRAMES) × LENGTH bytes, as chunks hold them."""
+    pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE, SIDE)
+    return [found.tobytes() for found in fingerprints(pixels)]
 
 
 def from_bytes(rows: Sequence[bytes]) -> npt.NDArray[np.int8]:

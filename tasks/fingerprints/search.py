@@ -39,7 +39,7 @@ def nearest(
 ) -> npt.NDArray[np.int64]:
     """Pairs that may be copies of each other: (n, 3) of first, second and the frame of the first, most similar first.
 
-    ``fingerprints`` (n, len(FRAMES), LENGTH) as :func:`tasks.fingerprints.polar.fingerprint` gives them; two images of
+    ``fingerprints`` (n, len(FRAMES), LENGTH) as :func:`tasks.fingerprints.polar.fingerprints` gives them; two images of
     one of the ``groups`` are no pair. Of every image the ``most`` most similar are kept, from a cosine of ``least`` on,
     after :class:`Whitening`. Up to ``whole`` images every one is compared with every other.
     """

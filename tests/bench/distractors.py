@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tasks.fingerprints.polar import FRAMES, LENGTH, fingerprint
+from tasks.fingerprints.polar import FRAMES, LENGTH, fingerprints
 from tasks.images import PICTURE_SIDE, THUMBNAIL_SIDE
 from tasks.phantoms import chest
 from tasks.phantoms.findings import PAINTERS
@@ -65,7 +65,7 @@ def _part(seed: int, begin: int, end: int) -> list[bytes]:
     pictures = [deformed(bases[n % len(bases)], np.random.default_rng((seed, n, 1))) for n in range(begin, end)]
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnails = [np.asarray(cv2.resize(p, side, interpolation=cv2.INTER_AREA), np.uint8) for p in pictures]
-    prints = [fingerprint(thumbnail) for thumbnail in thumbnails]
+    prints = list(fingerprints(np.stack(thumbnails)))
     return [b"".join(array.tobytes() for array in arrays) for arrays in (prints, thumbnails, pictures)]
 
 

@@ -42,7 +42,7 @@ from tasks.datasets.mammography_density import CLASSES, DATASET, split
 from tasks.decoding import decode
 from tasks.fingerprints import alignment, search
 from tasks.fingerprints.glance import glance
-from tasks.fingerprints.polar import fingerprint_of
+from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import convert
 from tasks.schema import Transform
 
@@ -63,7 +63,7 @@ Numbers = npt.NDArray[np.int64]
 def _converted(data: bytes) -> dict[str, Any]:
     found = convert(data, Transform(size=DATASET.image.size), DATASET.image)
     return {
-        "fingerprint": fingerprint_of(found.thumbnail),
+        "fingerprint": fingerprints_of([found.thumbnail])[0],
         "thumbnail": found.thumbnail,
         "picture": found.picture,
         "histogram": found.histogram,

@@ -37,7 +37,7 @@ from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints import alignment, search
 from tasks.fingerprints.copies import Grey
 from tasks.fingerprints.glance import glance
-from tasks.fingerprints.polar import fingerprint_of
+from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import PICTURE_SIDE, convert
 from tasks.phantoms import breast, liver
 from tasks.schema import ImageRules, Transform
@@ -136,7 +136,7 @@ def converted(film: Grey) -> tuple[bytes, bytes, bytes, str]:
     """Fingerprint, thumbnail, picture and the hash of the pixels of a film, once it went through conversion."""
     _, data = cv2.imencode(".png", film)
     found = convert(data.tobytes(), Transform(size=None), ImageRules())
-    return fingerprint_of(found.thumbnail), found.thumbnail, found.picture, found.facts["pixel_sha256"]
+    return fingerprints_of([found.thumbnail])[0], found.thumbnail, found.picture, found.facts["pixel_sha256"]
 
 
 def _drawn(what: str, number: int) -> Grey:
