@@ -101,12 +101,8 @@ def wake(address: str | None) -> None:
     from distributed import Client
 
     with Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-        client.run(_import_work)
-
-
-def _import_work() -> None:
-    for name in ("tasks.chunks", "tasks.shards"):
-        importlib.import_module(name)
+        for name in ("tasks.chunks", "tasks.shards"):  # by name: a function of ours would take this module along
+            client.run(importlib.import_module, name)
 
 
 if __name__ == "__main__":
