@@ -207,14 +207,18 @@ def is_same_file(first: Listed, second: Listed) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, version: str) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
-    """One open zip per process: parsing the directory of 10,000 members costs 50 ms. A replaced file is another."""
-    stream = open_archive(location(path), version)
+def _opened(path: str, version: str) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo], int | None]:
+    """One open zip per process: parsing the directory of 10,000 members costs 50 ms. A replaced file is another.
+
+    With the descriptor of a file of this machine.
+    """
+    place = location(path)
+    stream = open_archive(place, version)
     opened = zipfile.ZipFile(stream)
     infos = {info.header_offset: info for info in opened.infolist()}
     mean_bytes = sum(info.compress_size for info in infos.values()) // max(len(infos), 1)
     read_less_ahead(stream, mean_bytes * READ_TOGETHER)
-    return opened, infos
+    return opened, infos, None if is_remote(place) else stream.fileno()
 
 
 @lru_cache(maxsize=2)
@@ -248,13 +252,12 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
         except tarballs.Unreadable as error:
             raise MemberRefused(*error.args) from error
     version = archive.version or look(location(path)).version
-    opened, infos = _opened(path, version)
+    opened, infos, descriptor = _opened(path, version)
     try:
         if locked_zips.is_encrypted(infos[offset]) and archive.password is not None:
             return locked_zips.read(opened, _stream(path, version), infos[offset], archive.password)
-        plain = None if is_remote(location(path)) else plain_zips.read(_stream(path, version).fileno(), infos[offset])
-        if plain is not None:
-            return plain
+        if descriptor is not None and (data := plain_zips.read(descriptor, infos[offset])) is not None:
+            return data
         with opened.open(infos[offset]) as stream:
             return stream.read()
     except locked_zips.Locked as error:

@@ -20,8 +20,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Image.MAX_IMAGE_PIXELS = 100_000_000  # the largest film of the five datasets has 18 million
 
-PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-"""Signature, and the head of the first chunk (PNG 3rd edition, 5.2 and 11.2.1)."""
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""First bytes of a file (PNG 3rd edition, 5.2)."""
+PNG_START = PNG_SIGNATURE + b"\0\0\0\rIHDR"
+"""These, and the head of the first chunk (11.2.1)."""
 PLAIN_PNGS = {
     bytes([8, 0, 0, 0, 0]): ("L", "mono", decode_image_png_u8),
     bytes([8, 2, 0, 0, 0]): ("RGB", "rgb", decode_image_png_u8),
@@ -87,7 +89,7 @@ def _plain_png(data: bytes) -> Plain | None:
 
 
 def _has_plain_chunks(data: bytes) -> bool:
-    position = 8
+    position = len(PNG_SIGNATURE)
     while position < len(data):
         if data[position + 4 : position + 8] not in PLAIN_CHUNKS:
             return False

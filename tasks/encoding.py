@@ -17,10 +17,9 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
-from tasks.decoding import ImageRefused, Pixels
+from tasks.decoding import PNG_SIGNATURE, ImageRefused, Pixels
 from tasks.schema import Encoding, Transform
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SIGNATURES: dict[Encoding, bytes] = {"png": PNG_SIGNATURE, "jpeg": b"\xff\xd8\xff"}
 """First bytes of a file (PNG 3rd edition, 5.2; ITU-T T.81, B.1.1.3)."""
 PNG_LEVEL = 1

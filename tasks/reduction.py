@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import gcd
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tasks.decoding import Pixels
+
 EXACT_SUM = 2**24
 """Whole numbers up to here are exact in float32."""
 AT_ONCE = 2**17
 """Pixels that are widened to float32 together: they stay in a core's own cache."""
-
-Pixels = npt.NDArray[Any]
-"""(height, width) or (height, width, 3), uint8 or uint16."""
 
 
 def reduced(pixels: Pixels, width: int, height: int) -> Pixels:

@@ -126,15 +126,15 @@ def assemble_shard(
     with open_table(location(plan)) as stream:
         rows = pq.ParquetFile(stream).read_row_group(shard.position)
     plain = _stored(rows)
-    records = _records(plain)
+    records = records_of(plain)
     content = content_digest(plain.schema, records, shard.extension)
     linked = _link(shard, read_json(location(earlier)).get(content, {}), target, stores)
     missing = [store for store in stores if store not in linked]
     images = read_images(rows, location(chunks), archives) if missing else []
     masks = read_masks(rows, location(chunks)) if missing and has_masks(rows) else []
-    entries = _entries(plain, records, shard.extension)
+    entries = entries_of(plain, records, shard.extension) if "webdataset" in stores else []
     written = {**linked, **_write(shard, plain, entries, images, masks, target, missing)}
-    tar_offsets = [own.files[0].offset for own in entries] if "webdataset" in stores else []
+    tar_offsets = [own.files[0].offset for own in entries]
     write_json(
         marker,
         {
@@ -201,9 +201,9 @@ def _write(
     staging: Location,
     stores: list[Store],
 ) -> dict[str, Any]:
+    files = [images, masks] if masks else [images]
     written: dict[str, Any] = {}
     for store in stores:
-        files = [images, masks] if masks else [images]
         if store == "webdataset":
             data = tars.joined(entries, files)
         else:
@@ -299,18 +299,14 @@ def _rows_of(opened: pq.ParquetFile, rows: list[int], name: str) -> dict[int, by
     return found
 
 
-def tar_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
-    """A WebDataset shard: ``<sample_id>.<extension>``, ``<sample_id>.mask.png`` where there are masks, then
-    ``<sample_id>.json``, for every sample in order."""
-    return tars.joined(_entries(rows, _records(rows), extension), [images, masks] if masks else [images])
-
-
-def _records(rows: pa.Table) -> list[bytes]:
+def records_of(rows: pa.Table) -> list[bytes]:
     """The JSON of every sample."""
     return [canonical_json(row) for row in rows.to_pylist()]
 
 
-def _entries(rows: pa.Table, records: Sequence[bytes], extension: str) -> list[tars.Entries]:
+def entries_of(rows: pa.Table, records: Sequence[bytes], extension: str) -> list[tars.Entries]:
+    """What a WebDataset shard holds: ``<sample_id>.<extension>``, ``<sample_id>.mask.png`` where there are masks, then
+    ``<sample_id>.json``, for every sample in order."""
     endings = (extension, MASK_EXTENSION) if has_masks(rows) else (extension,)
     sizes = [rows[f"{name}_bytes"].to_pylist() for name in ENCODED[: len(endings)]]
     return tars.planned(rows["sample_id"].to_pylist(), endings, sizes, records)

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from tasks.files import readable_json
 from tasks.release.manifest import name_of
-from tasks.shards import Shard, parquet_bytes, tar_bytes
+from tasks.shard_tars import joined
+from tasks.shards import Shard, entries_of, parquet_bytes, records_of
 
 DATASET = "tiny"
 ABOUT = {
@@ -74,7 +75,7 @@ def write_release(
             beside = [png(mask) for mask in masks[split][first:][:shard_samples]] if masks else []
             rows = _rows(split, first, files, beside)
             contents = {
-                "webdataset": tar_bytes(rows, files, "png", beside),
+                "webdataset": joined(entries_of(rows, records_of(rows), "png"), [files, beside] if beside else [files]),
                 "parquet": parquet_bytes(rows, files, "png", beside),
             }
             for store in stores:

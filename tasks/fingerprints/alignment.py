@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -112,14 +113,19 @@ def refine(first: Shown, second: Shown, rough: Alignment, *, times: int, least: 
 
     Their place is sought anew only where it could bring the similarity to ``least``.
     """
-    centre = (times - 1) / 2  # pixel 0 of the small one covers pixels 0 to times - 1 of the large one
-    linear = rough.matrix[:, :2]
-    shift = times * rough.matrix[:, 2] + centre - linear @ np.full(2, centre, np.float32)
-    matrix = np.column_stack([linear, shift]).astype(np.float32)
+    matrix = enlarged(rough.matrix, times)
     similarity = _agreement(first, second, matrix)
     if similarity >= least or similarity < least - REFINABLE:
         return Alignment(similarity, matrix)
     return _laid(first, second, matrix, FINAL_STEPS)
+
+
+def enlarged(matrices: npt.NDArray[Any], times: float) -> Floats:
+    """Placements (…, 2, 3) of pictures for others with ``times`` the pixels a side."""
+    centre = (times - 1) / 2  # pixel 0 of the small one covers pixels 0 to times - 1 of the large one
+    linear = matrices[..., :2]
+    shift = times * matrices[..., 2] + centre - linear.sum(axis=-1) * centre
+    return np.concatenate([linear, shift[..., None]], axis=-1).astype(np.float32)
 
 
 def _laid(first: Shown, second: Shown, start: Floats, steps: int) -> Alignment:

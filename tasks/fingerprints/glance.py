@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tasks.fingerprints.alignment import enlarged
 from tasks.fingerprints.polar import FRAMES, Floats, even_contrast
 from tasks.fingerprints.polar import SIDE as THUMBNAIL
 
@@ -86,7 +87,7 @@ def _glance(reduced: npt.NDArray[np.uint8], candidates: Positions) -> tuple[Floa
         turned = _turned(first_rings[own[part]], turn[part])
         agreement[part], fitted[part] = _fit(turned, plain[other[part]])
     start = _beginnings(candidates[:, 2], turn)
-    return agreement, _scaled(_moved(start, fitted), THUMBNAIL / SIDE)
+    return agreement, enlarged(_moved(start, fitted)[:, :2], THUMBNAIL / SIDE)
 
 
 def _reduced(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -209,11 +210,3 @@ def _moved(start: Doubles, factors: Doubles) -> Doubles:
     change[is_believed, :2, :2] += stretch[is_believed]
     middle = np.array([[1, 0, (SIDE - 1) / 2], [0, 1, (SIDE - 1) / 2], [0, 0, 1]])
     return np.asarray(start @ middle @ np.linalg.inv(change) @ np.linalg.inv(middle), np.float64)
-
-
-def _scaled(matrices: Doubles, times: float) -> Floats:
-    """Matrices (n, 3, 3) as (n, 2, 3), for pictures of ``times`` the side."""
-    centre = (times - 1) / 2  # pixel 0 of the small one covers pixels 0 to times - 1 of the large one
-    linear = matrices[:, :2, :2]
-    shift = times * matrices[:, :2, 2] + centre - linear.sum(axis=2) * centre
-    return np.concatenate([linear, shift[:, :, None]], axis=2).astype(np.float32)
