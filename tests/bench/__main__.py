@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
 import sys
 import tempfile
@@ -31,7 +30,7 @@ QUICK = Settings(
 """Proof that the benchmarks run; its figures are all start-up and say nothing."""
 _GIVEN = (
     *("rows", "images", "side", "small_images", "metadata_rows", "rerun_images", "loader_images", "workers", "repeats"),
-    *("contestants", "without", "mammography", "native_arguments", "has_slow_peers_once"),
+    *("contestants", "without", "mammography", "has_slow_peers_once"),
 )
 
 
@@ -81,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--side", type=int, help="width and height of their images in pixels [1024]")
     parser.add_argument("--small-images", type=_numbers, help="the same of other datasets, 120 at least [600]")
     parser.add_argument("--mammography", metavar="ZIP", help="the real dataset instead of a made-up one")
-    parser.add_argument("--native-arguments", type=_arguments, help="of a second prepare in the row native")
     parser.add_argument("--metadata-rows", type=int, help="of the rows metadata and report [112120]")
     parser.add_argument("--rerun-images", type=int, help="of 32 px, for the row rerun [those of --images]")
     parser.add_argument("--loader-images", type=int, help="of the row loader [4000]")
@@ -100,10 +98,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
-
-
-def _arguments(text: str) -> tuple[str, ...]:
-    return tuple(shlex.split(text))
 
 
 def _measure(bench: Bench, console: Console, out: Path) -> dict[str, Any]:

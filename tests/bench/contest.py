@@ -58,8 +58,6 @@ class Settings:
     """A zip of the real dataset."""
     has_slow_peers_once: bool = False
     """Whether a peer that was not the fastest of its kind in the first turn, by no clock, sits the others out."""
-    native_arguments: tuple[str, ...] = ()
-    """Of a second ``prepare`` in the row ``native``, say to leave decoding out."""
 
 
 @dataclass(frozen=True)

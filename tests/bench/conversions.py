@@ -31,6 +31,15 @@ LOOSE_ROOT = "."
 Outcome = tuple[list[Run], Pixels]
 
 
+NATIVE: tuple[tuple[str, ...], ...] = (
+    (),
+    ("--decode-check", "off"),
+    ("--decode-check", "off", "--stores", "webdataset"),
+)
+"""How native files are passed on: with every check, without those that take pixels, and as one tar, which is what the
+programs make."""
+
+
 @dataclass(frozen=True)
 class Conversion:
     """Which images become what."""
@@ -46,7 +55,7 @@ class Conversion:
     form: str = "png"
     arguments: tuple[str, ...] = ()
     """Of ``scanmill prepare``."""
-    variants: tuple[tuple[str, tuple[str, ...]], ...] = (("prepare", ()),)
+    variants: tuple[tuple[str, ...], ...] = ((),)
     """Names of scanmill's own runs, and what each is given besides."""
     is_floor_only_copying: bool = False
     password: str | None = None
@@ -72,9 +81,7 @@ def films(bench: Bench, turn: Turn, row: str, form: str) -> Conversion:
     if form == "jpeg":
         return replace(plain, form=form, arguments=("--encoding", "jpeg"))
     if form == "native":
-        own = bench.settings.native_arguments
-        variants = (*plain.variants, *([(f"prepare {' '.join(own)}", own)] if own else []))
-        return replace(plain, form=form, arguments=("--size", "native"), variants=variants, is_floor_only_copying=True)
+        return replace(plain, form=form, arguments=("--size", "native"), variants=NATIVE, is_floor_only_copying=True)
     return plain
 
 
@@ -172,9 +179,10 @@ def _contestants(bench: Bench, conversion: Conversion) -> Iterator[tuple[str, Wo
     if conversion.is_floor_only_copying:
         yield "decode alone", partial(_partial_floor, "decode")
         yield "unzip + tar", partial(_partial_floor, "unzip")
-    for name, arguments in conversion.variants:
-        yield name, partial(_prepare, arguments)
-    yield "convert + assemble", _stages
+    for arguments in conversion.variants:
+        yield " ".join(("prepare", *arguments)), partial(_prepare, arguments)
+    for arguments in conversion.variants:
+        yield " ".join(("convert + assemble", *arguments)), partial(_stages, arguments)
     for peer in bench.peers:
         if conversion.form != "native" or peer.kernel == "cv2":  # nothing is decoded
             yield peer.name, partial(_peer, peer)
@@ -212,9 +220,9 @@ def _prepare(own: tuple[str, ...], bench: Bench, conversion: Conversion, turn: T
     return _released(conversion, bench.out, [whole])
 
 
-def _stages(bench: Bench, conversion: Conversion, turn: Turn, name: str) -> Outcome:
+def _stages(own: tuple[str, ...], bench: Bench, conversion: Conversion, turn: Turn, name: str) -> Outcome:
     place = ("prepare", conversion.dataset, "--raw", str(conversion.raw), "--lake", str(bench.out))
-    arguments = (*place, "--workers", str(turn.workers), *conversion.arguments)
+    arguments = (*place, "--workers", str(turn.workers), *conversion.arguments, *own)
     cost = bench.module("tests.bench.stages", *arguments, secrets=conversion.secrets)
     whole = run_of(conversion.row, name, "ours", cost, turn, conversion.images)
     found = answer(cost)
@@ -247,6 +255,9 @@ def _released(conversion: Conversion, lake: Path, runs: list[Run]) -> Outcome:
 
 
 def _images_of_release(release: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    if not (release / "parquet").is_dir():
+        for name, content in images_of_tars(release / "webdataset"):
+            yield keys[name], content
     for path in sorted(release.glob("parquet/*/*.parquet")):
         for batch in pq.ParquetFile(path).iter_batches(64, columns=["sample_id", "image"]):
             for row in batch.to_pylist():

@@ -44,7 +44,7 @@ _ROLES = (
     ("uvicorn", "Prefect server"),
     ("resource_tracker", "resource tracker"),
     ("spawn_main", _WORKER),
-    ("forkserver", "fork server"),
+    ("forkserver", _WORKER),  # what workers are forked from shows the same command line
     ("nanny", "Dask nanny"),
 )
 

@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--size", help="pixels, or native")
     parser.add_argument("--encoding", default="png", choices=["png", "jpeg"])
+    parser.add_argument("--decode-check", default="full", choices=["full", "off"])
+    parser.add_argument("--stores", type=lambda text: tuple(text.split(",")), default=STORES)
     given = parser.parse_args()
     clock = _verify(given.lake, given.dataset) if given.what == "verify" else _prepare(given)
     work = ("verify",) if given.what == "verify" else ("convert", "assemble")
@@ -70,7 +72,15 @@ def main() -> None:
 def _prepare(given: argparse.Namespace) -> _Clock:
     clock = _Clock()
     size = None if given.size is None else int(given.size.replace("native", "0"))
-    wanted = request(given.dataset, [given.raw], given.lake, size=size, encoding=given.encoding, stores=STORES)
+    wanted = request(
+        given.dataset,
+        [given.raw],
+        given.lake,
+        size=size,
+        encoding=given.encoding,
+        decode_check=given.decode_check,
+        stores=given.stores,
+    )
     secrets = from_environment(find(given.dataset))
     plan = clock.time("index", lambda: indexing.index(wanted, indexing.gather(wanted, secrets)))
     clock.time("parse", lambda: metadata.parse(plan))
