@@ -53,18 +53,21 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _filtered(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """(height, 1 + bytes of a row): each row after the number of its filter, most significant bytes first."""
-    height = pixels.shape[0]
     pixel_bytes = pixels.itemsize * (1 if pixels.ndim == 2 else pixels.shape[2])
     ordered = np.ascontiguousarray(pixels.byteswap() if pixels.itemsize == 2 else pixels)
-    rows = ordered.view(np.uint8).reshape(height, -1)
-    left, above = np.zeros_like(rows), np.zeros_like(rows)
-    left[:, pixel_bytes:] = rows[:, :-pixel_bytes]
-    above[1:] = rows[:-1]
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = AVERAGE
+    rows = ordered.view(np.uint8).reshape(len(pixels), -1)
+    # Above the first row and left of each is black, so that what is above, or to the left, lies as far before in all.
+    bordered = np.zeros((1 + len(rows), pixel_bytes + rows.shape[1]), np.uint8)
+    bordered[1:, pixel_bytes:] = rows
+    flat, step = bordered.ravel(), bordered.shape[1]
+    above, left = flat[:-step], flat[step - pixel_bytes : -pixel_bytes]
     # The mean of two bytes, rounded down, without a ninth bit.
-    np.subtract(rows, (left & above) + ((left ^ above) >> 1), out=filtered[:, 1:])
-    return filtered
+    mean, half = left & above, left ^ above
+    half >>= 1
+    mean += half
+    filtered = np.subtract(flat[step:], mean, out=half).reshape(len(rows), step)[:, pixel_bytes - 1 :]
+    filtered[:, 0] = AVERAGE
+    return np.ascontiguousarray(filtered)
 
 
 def _jpeg(pixels: Pixels, quality: int) -> bytes:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tasks.object_storage import put, stored_sha256
 from tasks.schema import UnusableInput
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TEMPORARY_PREFIX = ".partial-"
 """Names that start so are unfinished: never read, swept away by the next run."""
+HASH_BYTES = 2**18
+"""Read at once to be hashed: as much as stays in a core's cache (``hashlib.file_digest`` takes as much)."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -42,15 +45,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def sha256_file(path: Location) -> str:
-    """SHA-256 (hex) of a file's bytes, all of them read."""
+def sha256_file(path: Location, tick: Callable[[int], None] = lambda size_bytes: None) -> str:
+    """SHA-256 (hex) of a file's bytes, all of them read; ``tick`` is told of every block."""
+    taken = hashlib.sha256()
+    block = memoryview(bytearray(HASH_BYTES))
     with open_whole(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        while size_bytes := stream.readinto(block):  # type: ignore[attr-defined]
+            taken.update(block[:size_bytes])
+            tick(size_bytes)
+    return taken.hexdigest()
 
 
-def known_sha256(path: Location) -> str:
+def known_sha256(path: Location, tick: Callable[[int], None] = lambda size_bytes: None) -> str:
     """The same of a file that nobody suspects: object storage is asked for the hash it took; what has none is read."""
-    return (stored_sha256(path) if is_remote(path) else None) or sha256_file(path)
+    return (stored_sha256(path) if is_remote(path) else None) or sha256_file(path, tick)
 
 
 def write_bytes(path: Location, data: bytes) -> None:
@@ -61,12 +69,61 @@ def write_bytes(path: Location, data: bytes) -> None:
     if is_remote(path):
         put(path, data)
         return
+    with _whole_file(path) as stream:
+        stream.write(data)
+
+
+class Hashing:
+    """A file to be written in pieces, each of which is hashed on its way."""
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        """``stream`` gets the pieces."""
+        self._stream = stream
+        self._taken = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, piece: bytes) -> int:
+        """One piece, after the others."""
+        self._taken.update(piece)
+        self._stream.write(piece)
+        self.size_bytes += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        """Where the next piece goes; pyarrow asks."""
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Nothing, before the end; pyarrow asks."""
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written, hex."""
+        return self._taken.hexdigest()
+
+
+@contextlib.contextmanager
+def writing(path: Location) -> Iterator[Hashing]:
+    """What :func:`write_bytes` does, of bytes that are never all in memory: a whole file after the block, or none."""
+    if is_remote(path):
+        buffer = io.BytesIO()
+        yield Hashing(buffer)
+        put(path, buffer.getvalue())
+        return
+    with _whole_file(path) as stream:
+        yield Hashing(stream)
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with complaining_of_space(path.parent):
         descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(name).chmod(0o644)

@@ -66,27 +66,28 @@ def _levels(counts: Counts, white: int) -> dict[str, float]:
 def _borders(luma: Pixels, contrast: float) -> dict[str, int]:
     """Pixels of uniform border on each side; an image that is nothing else is all ``border_top``."""
     top = _border(luma, contrast)
-    bottom = _border(luma[top:][::-1], contrast)
+    bottom = _border(luma[top:], contrast, from_end=True)
     inner = luma[top : luma.shape[0] - bottom].T
     left = _border(inner, contrast)
-    right = _border(inner[left:][::-1], contrast)
+    right = _border(inner[left:], contrast, from_end=True)
     return {"border_top": top, "border_right": right, "border_bottom": bottom, "border_left": left}
 
 
-def _border(rows: Pixels, contrast: float) -> int:
-    """How many of the first rows are of one grey level, noise aside; ``contrast`` of the image in grey levels."""
+def _border(rows: Pixels, contrast: float, *, from_end: bool = False) -> int:
+    """How many of the first rows, or of the last, are of one grey level, noise aside; ``contrast`` of the image in grey
+    levels."""
     if not rows.size:
         return 0
-    darkest, brightest, _, _ = cv2.minMaxLoc(np.ascontiguousarray(rows[0]))
+    darkest, brightest, _, _ = cv2.minMaxLoc(np.ascontiguousarray(rows[-1 if from_end else 0]))
     if brightest - darkest > NOISE * contrast:  # most images have no border, and their other rows need not be looked at
         return 0
     edge = (darkest + brightest) / 2
     for start in range(0, len(rows), AT_ONCE):
-        part = rows[start : start + AT_ONCE]
+        part = rows[-start - AT_ONCE : len(rows) - start] if from_end else rows[start : start + AT_ONCE]
         low, high = part.min(axis=1).astype(np.int64), part.max(axis=1).astype(np.int64)
         is_picture = (high - low > NOISE * contrast) | (np.abs((low + high) / 2 - edge) > SAME * contrast)
         if is_picture.any():
-            return start + int(is_picture.argmax())
+            return start + int((is_picture[::-1] if from_end else is_picture).argmax())
     return len(rows)
 
 

@@ -172,10 +172,11 @@ def picture_of(pixels: Pixels) -> Pixels:
     whatever angle, becomes the same picture, turned.
     """
     luma = _luma(pixels)
-    # Area averages of a smaller image would be blocks, which no other copy of it has.
-    way = cv2.INTER_AREA if max(luma.shape) >= PICTURE_SIDE else cv2.INTER_LINEAR
     height, width = (max(1, round(side * PICTURE_SIDE / max(luma.shape))) for side in luma.shape)
-    small = cv2.resize(_halved(luma), (width, height), interpolation=way)
+    if max(luma.shape) >= PICTURE_SIDE:
+        small = reduced(_halved(luma), width, height)
+    else:  # area averages of a smaller image would be blocks, which no other copy of it has
+        small = np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_LINEAR))
     top, left = (PICTURE_SIDE - height) // 2, (PICTURE_SIDE - width) // 2
     small = cv2.copyMakeBorder(
         small, top, PICTURE_SIDE - height - top, left, PICTURE_SIDE - width - left, cv2.BORDER_CONSTANT, value=(0,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from pydantic import SecretStr
@@ -46,13 +46,23 @@ def read(opened: zipfile.ZipFile, stream: IO[bytes], info: zipfile.ZipInfo, pass
     try:
         with _reading:
             _, _, pieces = next(stream_unzip(_from(stream, info.header_offset), password=secret))
-            return b"".join(pieces)
+            return _joined(pieces, info.file_size)
     except NotStreamUnzippable:
         return _read_stored(opened, info, secret)
     except PasswordError as error:
         raise Locked("the password does not open it") from error
     except (UnzipError, StopIteration) as error:
         raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
+
+
+def _joined(pieces: Iterable[bytes], size_bytes: int) -> bytes:
+    """What is promised, and not all that it may unpack to."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > size_bytes:
+            raise zipfile.BadZipFile(f"it unpacks to more than the {size_bytes} bytes that were promised")
+    return bytes(data)
 
 
 def _from(stream: IO[bytes], offset: int) -> Iterator[bytes]:

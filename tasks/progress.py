@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 
@@ -61,3 +62,20 @@ class Meter:
             self._reported = now
             progress = Progress(self._stage, self._done, self._total, self._unit, now - self._began)
             logger.info("%s", progress, extra={"progress": progress})
+
+
+class ByteMeter:
+    """Counts bytes of one stage, of several threads, and reports them in MiB."""
+
+    def __init__(self, stage: str, total_bytes: int) -> None:
+        """``total_bytes`` are expected; of less than a MiB nothing is reported."""
+        self._meter = Meter(stage, total_bytes // 2**20, "MiB")
+        self._counting = threading.Lock()
+        self._done = 0
+
+    def add(self, size_bytes: int) -> None:
+        """Count bytes as done."""
+        with self._counting:
+            before, self._done = self._done, self._done + size_bytes
+            if whole := self._done // 2**20 - before // 2**20:
+                self._meter.add(whole)

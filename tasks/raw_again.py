@@ -13,7 +13,7 @@ from tasks.archives import LOOSE, Archive, Member, MemberRefused, list_members, 
 from tasks.credentials import Credentials
 from tasks.files import read_json
 from tasks.lake import Lake
-from tasks.raw_memory import HashMemory, hash_members, remembering
+from tasks.raw_memory import HashMemory, hash_archives, remembering
 from tasks.schema import Dataset, UnusableInput
 from tasks.stages.index import gather
 from tasks.stages.plan import request
@@ -71,7 +71,7 @@ class RawAgain:
                 f"{name} is not in {', '.join(self.places)}, where there is {there}: say with --raw where it lies now"
             )
         if name not in self._trusted and archive.kind != "folder":
-            found, _ = hash_members(archive, self._memory)
+            found = hash_archives([archive], self._memory)[name].identity
             if name in self.inputs and found != self.inputs[name]["sha256"]:
                 raise UnusableInput(
                     f"{archive.paths[0]} has changed since the release was made (sha256 {found[:16]}…, then "

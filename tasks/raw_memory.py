@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from tasks import tarballs
 from tasks.archives import Archive, loose_files, scan
 from tasks.files import digest, known_sha256, read_json, sha256_file, write_json
+from tasks.progress import ByteMeter
 from tasks.storage import Listed, Location, is_remote, location, look, open_archive
+
+READ_AT_ONCE = 4
+"""Files that are hashed at the same time."""
 
 
 class HashMemory:
@@ -29,14 +33,16 @@ class HashMemory:
         self._used: dict[str, str] = {}
         self._sha256 = known_sha256 if is_trusted else sha256_file
 
-    def hash_all(self, files: Iterable[Listed]) -> list[str]:
+    def hash_all(self, files: Sequence[Listed]) -> list[str]:
         """SHA-256 (hex) of every file, in their order; reads only those not remembered, several at once."""
-        keys = [(_fingerprint(file), file.path) for file in files]
-        unknown = {key: path for key, path in keys if key not in self._known}
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            fresh = dict(zip(unknown, pool.map(self._sha256, unknown.values()), strict=True))
-        hashes = [fresh.get(key) or self._known[key] for key, _ in keys]
-        self._used |= dict(zip((key for key, _ in keys), hashes, strict=True))
+        keys = [_fingerprint(file) for file in files]
+        unknown = {key: file for key, file in zip(keys, files, strict=True) if key not in self._known}
+        meter = ByteMeter("index", sum(file.size_bytes for file in unknown.values()))
+        with ThreadPoolExecutor(max_workers=READ_AT_ONCE) as pool:
+            hashed = pool.map(lambda file: self._sha256(file.path, meter.add), unknown.values())
+            fresh = dict(zip(unknown, hashed, strict=True))
+        hashes = [fresh.get(key) or self._known[key] for key in keys]
+        self._used |= dict(zip(keys, hashes, strict=True))
         if fresh and self._path is not None:
             write_json(self._path, self._known | self._used)
         return hashes
@@ -59,18 +65,46 @@ def _directory_digest(path: Location) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def hash_members(archive: Archive, memory: HashMemory) -> tuple[str, dict[str, str]]:
-    """Identity of an archive, and of each loose file.
+@dataclass(frozen=True)
+class Hashes:
+    """What an archive and its files are known by; of one kind of archive either."""
 
-    Returns the SHA-256 of the zip or tar file and no member hashes; or, for loose files, no identity, which they have
-    one by one, and the SHA-256 of each file by member name.
-    """
-    if archive.kind == "zip":
-        return memory.hash_all([look(location(archive.paths[0]))])[0], {}
-    if archive.kind == "tar":
-        return scan(archive).sha256, {}
-    files = list(loose_files(archive))
-    return "", dict(zip((file.name for file in files), memory.hash_all(files), strict=True))
+    identity: str = ""
+    """SHA-256 of a zip or tar."""
+    by_member: Mapping[str, str] = field(default_factory=dict)
+    """Of loose files, each one's."""
+
+
+def hash_archives(archives: Sequence[Archive], memory: HashMemory) -> dict[str, Hashes]:
+    """The hashes of archives by name; files that are not remembered are read several at once, with one progress."""
+    files = {archive.name: _to_hash(archive) for archive in archives}
+    every = memory.hash_all([file for some in files.values() for file in some])
+    found = {}
+    for archive in archives:
+        own, every = every[: len(files[archive.name])], every[len(files[archive.name]) :]
+        found[archive.name] = _hashes(archive, files[archive.name], own)
+    return found
+
+
+def _to_hash(archive: Archive) -> list[Listed]:
+    """A tar has its hash from the scan."""
+    match archive.kind:
+        case "zip":
+            return [look(location(archive.paths[0]))]
+        case "folder":
+            return list(loose_files(archive))
+        case "tar":
+            return []
+
+
+def _hashes(archive: Archive, files: Sequence[Listed], sha256: Sequence[str]) -> Hashes:
+    match archive.kind:
+        case "zip":
+            return Hashes(identity=sha256[0])
+        case "folder":
+            return Hashes(by_member=dict(zip((file.name for file in files), sha256, strict=True)))
+        case "tar":
+            return Hashes(identity=scan(archive).sha256)
 
 
 def remembering(archive: Archive, folder: Location, *, is_trusted: bool) -> Archive:

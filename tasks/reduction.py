@@ -1,8 +1,10 @@
 """Area-averaged reduction, with the pixels of OpenCV's ``INTER_AREA`` and, for many sizes, in 40 % of its time.
 
-Where 2ᵏ published pixels become q stored ones, as 1024 → 224 (32 become 7), every average is a sum of whole numbers
-over a power of two. A matrix product in float32 has it without rounding, in whatever order it adds, as long as no sum
-reaches 2²⁴; so does OpenCV, one pixel after the other.
+An average is a sum of whole numbers over a divisor. A matrix product in float32 has the sum without rounding, in
+whatever order it adds, as long as none reaches 2²⁴. Where 2ᵏ published pixels become q stored ones, as 1024 → 224 (32
+become 7), the divisor is a power of two, and OpenCV, which adds one share of a pixel after the other, does not round
+either. Where the divisor is odd, as for 224 → 128 (7 become 4), OpenCV rounds; but no average lies in the middle
+between two grey levels then, nor so near to it that this could tell.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ AT_ONCE = 2**17
 def reduced(pixels: Pixels, width: int, height: int) -> Pixels:
     """Area averages of the pixels; neither side may be enlarged."""
     rows, columns = (_ratio(*sizes) for sizes in ((pixels.shape[0], height), (pixels.shape[1], width)))
-    if pixels.ndim == 2 and _is_exact(rows, columns, int(np.iinfo(pixels.dtype).max)):
+    if not _is_certain(rows, columns, int(np.iinfo(pixels.dtype).max)):
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+    if pixels.ndim == 2:
         return _by_products(pixels, rows, columns)
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.merge([_by_products(channel, rows, columns) for channel in cv2.split(pixels)]))
 
 
 def _ratio(size: int, target: int) -> tuple[int, int]:
@@ -36,10 +40,16 @@ def _ratio(size: int, target: int) -> tuple[int, int]:
     return size // common, target // common
 
 
-def _is_exact(rows: tuple[int, int], columns: tuple[int, int], white: int) -> bool:
-    """Whether it can be told without rounding; whole factors are left to OpenCV, which is fast at them."""
-    are_powers = all(many & (many - 1) == 0 and few > 1 for many, few in (rows, columns))
-    return are_powers and white * rows[0] * columns[0] < EXACT_SUM
+def _is_certain(rows: tuple[int, int], columns: tuple[int, int], white: int) -> bool:
+    """Whether OpenCV's pixels can be told; whole factors are left to it, for it is fast at them."""
+    divisor = rows[0] * columns[0]
+    if rows[1] == 1 or columns[1] == 1:
+        return False
+    if all(many & (many - 1) == 0 for many, _ in (rows, columns)):
+        return white * divisor < EXACT_SUM
+    # It rounds each share, product and sum by 2⁻²⁴ of white at most; half a level is 1 / (2 × divisor) away at least.
+    roundings = sum(-(-many // few) + 3 for many, few in (rows, columns))
+    return divisor % 2 == 1 and 2 * divisor * white * roundings < EXACT_SUM
 
 
 def _by_products(pixels: Pixels, rows: tuple[int, int], columns: tuple[int, int]) -> Pixels:

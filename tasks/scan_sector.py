@@ -7,6 +7,7 @@ scan itself (callipers, a focus mark) stays: it cannot be told from tissue by sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -42,7 +43,7 @@ def find(grey: Grey) -> npt.NDArray[np.bool_] | None:
     corners = (outline + 0.5) * (width / size[0], height / size[1]) - 0.5  # from pixel centre to centre
     hull = np.zeros((height, width), np.uint8)
     cv2.fillConvexPoly(hull, np.rint(corners).astype(np.int32), 1)
-    return hull.astype(bool) if cv2.countNonZero(hull) >= SMALLEST_SHARE * hull.size else None
+    return hull.view(np.bool_) if cv2.countNonZero(hull) >= SMALLEST_SHARE * hull.size else None
 
 
 def _outline(grey: Grey) -> npt.NDArray[np.int32] | None:
@@ -51,23 +52,21 @@ def _outline(grey: Grey) -> npt.NDArray[np.int32] | None:
     lit = (grey > BLACK).astype(np.uint8)
     joined = cv2.morphologyEx(lit, cv2.MORPH_CLOSE, _disc(side / 120))  # speckle is full of holes
     thick = cv2.morphologyEx(joined, cv2.MORPH_OPEN, _disc(side * STROKE_SHARE))
-    outlines, _ = cv2.findContours(thick, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if len(outlines) > 1:
-        large = _large_pieces(thick.astype(np.uint8))
-        outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines, tree = cv2.findContours(thick, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     if not outlines:
         return None
+    if np.count_nonzero(tree[0, :, 3] < 0) > 1:  # no outline around them: things that lie apart
+        outlines = _large_ones(outlines, np.asarray(thick, np.uint8))
     corners: npt.NDArray[np.int32] = cv2.convexHull(np.vstack(outlines))[:, 0, :].astype(np.int32)
     return corners
 
 
-def _large_pieces(thick: Grey) -> Grey:
-    """1 where a piece is that is large enough beside the largest."""
+def _large_ones(outlines: Sequence[npt.NDArray[Any]], thick: Grey) -> list[npt.NDArray[Any]]:
+    """Outlines of the pieces, and of holes in them, that are large enough beside the largest."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(thick, ltype=cv2.CV_16U)
     areas = statistics[:, cv2.CC_STAT_AREA]
     is_large = areas >= PIECE_SHARE * areas[1:].max()
-    is_large[0] = False  # the background
-    return np.asarray(is_large[labels], np.uint8)
+    return [line for line in outlines if is_large[labels[line[0, 0, 1], line[0, 0, 0]]]]
 
 
 def _disc(diameter: float) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from tasks.archives import list_members, read_member
 from tasks.files import sha256_file
-from tasks.raw_memory import HashMemory, hash_members
+from tasks.raw_memory import HashMemory, hash_archives
 from tasks.schema import UnusableInput
 from tasks.sources.local import find_archives
 from tests.command import said, scanmill
@@ -47,9 +47,9 @@ def test_other_content_of_the_same_size_and_time_is_noticed_by_the_zip_directory
     path = write_zip(tmp_path / "a.zip", [("one.png", b"first")])
     (archive,) = find_archives([path])
     memory = tmp_path / "memory.json"
-    before, _ = hash_members(archive, HashMemory(memory))
+    before = hash_archives([archive], HashMemory(memory))[archive.name].identity
     at_the_same_time(path, lambda: write_zip(path, [("one.png", b"other")]))
-    after, _ = hash_members(archive, HashMemory(memory))
+    after = hash_archives([archive], HashMemory(memory))[archive.name].identity
     assert before != after == sha256_file(path)
 
 

@@ -200,10 +200,18 @@ def test_stored_pngs_of_any_depth_and_size_read_back_as_they_were_written(pixels
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
     ("published", "stored"),
-    [((1024, 1024), (224, 224)), ((512, 1024), (112, 224)), ((256, 256), (96, 96)), ((300, 200), (224, 149))],
+    [
+        ((1024, 1024), (224, 224)),
+        ((512, 1024), (112, 224)),
+        ((256, 256), (96, 96)),
+        ((224, 224), (128, 128)),
+        ((600, 800), (168, 224)),
+        ((300, 400, 3), (96, 128)),
+        ((300, 200), (224, 149)),
+    ],
     ids=str,
 )
-def test_averages_are_those_of_opencv(published: tuple[int, int], stored: tuple[int, int], depth: Any) -> None:
+def test_averages_are_those_of_opencv(published: tuple[int, ...], stored: tuple[int, int], depth: Any) -> None:
     pixels = RNG.integers(0, np.iinfo(depth).max + 1, published).astype(depth)
     expected = cv2.resize(pixels, stored[::-1], interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(reduced(pixels, *stored[::-1]), expected)

@@ -16,8 +16,8 @@ from tasks import leakage
 from tasks.datasets.mammography_density import DATASET as MAMMOGRAPHY
 from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints.copies import Grey, compressed
-from tasks.fingerprints.polar import FRAMES, LENGTH
-from tasks.fingerprints.search import nearest
+from tasks.fingerprints.polar import FRAMES, LENGTH, fingerprints_of
+from tasks.fingerprints.search import Whitening, nearest
 from tests.bench.near_duplicates import Films, as_films, breast_crop, chest, converted
 from tests.bench.planting import PROMISED
 from tests.command import scanmill
@@ -75,6 +75,22 @@ def test_cells_that_are_all_looked_through_give_what_comparing_every_one_gives()
     exact, by_cells = (nearest(prints, groups, least=0.3, most=4, whole=whole) for whole in (len(prints), 0))
     assert len(exact) >= 800
     assert by_cells.tolist() == exact.tolist()
+
+
+def test_cosines_are_the_same_in_whatever_order_they_are_added() -> None:
+    """So on any number of threads: who is nearest among films that are equally near must not depend on them."""
+    prints = np.random.default_rng(3).integers(-60, 60, (500, LENGTH)).astype(np.int8)
+    vectors = Whitening(prints)(prints)
+    exact = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    for order in (np.arange(LENGTH), np.arange(LENGTH)[::-1], np.random.default_rng(4).permutation(LENGTH)):
+        assert (vectors[:, order] @ vectors[:, order].T == exact).all()
+    assert np.abs(np.diag(exact) - 1).max() < 0.01
+
+
+def test_a_fingerprint_does_not_depend_on_its_neighbours() -> None:
+    thumbnails = [bytes(row) for row in np.random.default_rng(4).integers(0, 256, (35, 64 * 64)).astype(np.uint8)]
+    alone = [found for thumbnail in thumbnails for found in fingerprints_of([thumbnail])]
+    assert fingerprints_of(thumbnails) == alone
 
 
 def grouped(samples: pd.DataFrame, films: Films) -> pd.Series:

@@ -28,8 +28,8 @@ RINGS = 12
 ANGLES = 64
 BLUR = 1.0
 """Pixels over which contrast is evened out."""
-AT_ONCE = 2048
-"""Pairs whose pictures are unrolled together: 60 MB at most."""
+AT_ONCE = 1024
+"""Pairs whose pictures are unrolled together: 30 MB at most."""
 FITTED = 256
 """Pairs of them that are fitted together: 13 MB."""
 MOST_MOVED = 3.0

@@ -28,6 +28,12 @@ and more where fewer pictures than numbers are there to tell directions by (``2 
 HELD = 4
 """Times the partners that are asked for, which are held of every image until all have been looked for: that a picture
 is what a crop has left of another is seen from the other one only, whose own best partners may be others."""
+GRID = 2.0**-11
+"""Step of a unit vector's entries. Products of two such numbers, and all sums of them that arise, are whole multiples
+of 2⁻²² below 2, which float32 holds exactly: a cosine is the same in whatever order a library adds, on any number of
+threads, and with it who is nearest among equals."""
+MATRIX_GRID = 2.0**-16
+"""The same for the whitening, in doubles; its eigenvectors differ from machine to machine in the 14th digit."""
 BATCH = 512
 faiss.omp_set_num_threads(1)  # threads of such short searches use half of their time to wait for each other
 
@@ -71,28 +77,36 @@ class Whitening:
 
     The mean of all is taken away, and in every direction they are divided by how much pictures differ there: what all
     X-rays have in common tells nothing, and what most of them differ in tells little. Copies keep nearly the same
-    cosine, strangers come out lower (nearest stranger of a phantom chest: 0.79 to 0.66).
+    cosine, strangers come out lower (nearest stranger of a phantom chest: 0.79 to 0.66). No number depends on how many
+    threads have a part in it.
     """
 
     def __init__(self, pictures: npt.NDArray[np.int8]) -> None:
-        # Doubles, and a matrix that is a smooth function of the data: rounding differs between machines, cosines do
-        # not for that.
         count = len(pictures)
-        self._mean = pictures.mean(axis=0, dtype=np.float64)
-        products = np.zeros((LENGTH, LENGTH))
+        sums, products = np.zeros(LENGTH), np.zeros((LENGTH, LENGTH))  # of whole numbers: exact in any order
         for part in _parts(count):
-            apart = pictures[part] - self._mean
-            products += apart.T @ apart
-        variances, directions = np.linalg.eigh(products / count)
+            some = pictures[part].astype(np.float64)
+            sums += some.sum(axis=0)
+            products += some.T @ some
+        mean = sums / count
+        variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
         added = (SHRINKAGE + 2 * LENGTH / count) * variances.mean() + np.finfo(np.float32).tiny
-        self._matrix = (directions / np.sqrt(np.maximum(variances, 0) + added)) @ directions.T
+        matrix = (directions / np.sqrt(np.maximum(variances, 0) + added)) @ directions.T
+        self._matrix = np.rint(matrix / np.abs(matrix).max() / MATRIX_GRID) * MATRIX_GRID
+        self._origin = (mean[:, None] * self._matrix).sum(axis=0)
 
     def __call__(self, fingerprints: npt.NDArray[np.int8]) -> Floats:
-        """(…, LENGTH) to unit vectors of that shape; a picture without any structure stays 0."""
-        apart = (fingerprints - self._mean.astype(np.float32)) @ self._matrix.astype(np.float32)
-        norm = np.linalg.norm(apart, axis=-1, keepdims=True)
+        """(…, LENGTH) to unit vectors of that shape, on a grid; a picture without any structure stays 0."""
+        apart = fingerprints.astype(np.float64) @ self._matrix - self._origin
+        norm = np.sqrt(np.square(apart).sum(axis=-1, keepdims=True))
         has_structure = fingerprints.any(axis=-1, keepdims=True) & (norm > 0)
-        return np.asarray(np.divide(apart, norm, out=np.zeros_like(apart), where=has_structure), np.float32)
+        unit = np.divide(apart, norm, out=np.zeros_like(apart), where=has_structure)
+        return on_grid(unit)
+
+
+def on_grid(vectors: npt.NDArray[Any]) -> Floats:
+    """Entries of vectors no longer than 1 to the nearest multiple of :data:`GRID`."""
+    return np.asarray(np.rint(vectors / GRID) * GRID, np.float32)
 
 
 def _index(vectors: Floats, whole: int) -> Any:
@@ -123,7 +137,7 @@ def _neighbours(
     compared with each of them.
     """
     crops = frames[:, 1:].mean(axis=1)
-    crops /= np.maximum(np.linalg.norm(crops, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    crops = on_grid(crops / np.maximum(np.linalg.norm(crops, axis=1, keepdims=True), np.finfo(np.float32).tiny))
     asked = min(NEAREST, len(pictures))
     seconds = np.concatenate(
         [index.search(np.ascontiguousarray(queries), asked)[1] for queries in (frames[:, 0], crops)], axis=1
