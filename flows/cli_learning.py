@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, importing, running_a_flow
+from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
 from flows.console import showing_progress
 from tasks.files import write_bytes
 
@@ -60,10 +60,7 @@ def train(
             return
         outcome = _trained_before(recipe, lake, release, run, settings, resume)
         if outcome is None:
-            with importing():
-                from flows.train import train as flow
-
-            with showing_progress(False if as_json else progress), running_a_flow():
+            with showing_progress(False if as_json else progress), running_a_flow("train") as flow:
                 outcome = dict(flow(recipe=recipe, lake=lake, release=release, run=run, overrides=settings))
         seconds = time.monotonic() - began
         if as_json:
@@ -109,10 +106,7 @@ def _radiomics(
     insist_on_reachable(location(lake))
     outcome = finished(recipe, lake, release, run, overrides)
     if outcome is None:
-        with importing():
-            from flows.radiomics import radiomics as flow
-
-        with showing_progress(False if as_json else progress), running_a_flow():
+        with showing_progress(False if as_json else progress), running_a_flow("radiomics") as flow:
             outcome = dict(
                 flow(
                     recipe=recipe,
@@ -167,10 +161,7 @@ def evaluate(
         began = time.monotonic()
         outcome = _evaluated_before(run, lake, resamples)
         if outcome is None or promote:
-            with importing():
-                from flows.evaluate import evaluate as flow
-
-            with showing_progress(False if as_json else progress), running_a_flow():
+            with showing_progress(False if as_json else progress), running_a_flow("evaluate") as flow:
                 outcome = dict(flow(run=run, lake=lake, resamples=resamples, promote=promote))
         seconds = time.monotonic() - began
         if as_json:

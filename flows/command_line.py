@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -73,17 +74,21 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def running_a_flow() -> Iterator[None]:
-    """With a Prefect server, embedded where the user has none; Ctrl-C ends all of it at once.
+def running_a_flow(name: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """The flow of that name, and a Prefect server, which starts while the flow is imported where the user has none.
 
-    A server that is not there is said in words.
+    Ctrl-C ends all of it at once. A server that is not there is said in words.
     """
-    from flows.embedded_server import serve
-
     before = signal.signal(signal.SIGINT, _stop_at_once)
     try:
-        serve()
-        yield
+        with importing():
+            from flows.embedded_server import EmbeddedServer, is_wanted
+        server = EmbeddedServer() if is_wanted() else None
+        with importing():
+            flow = getattr(import_module(f"flows.{name}"), name)
+        if server:
+            server.wait()
+        yield flow
     except RuntimeError as error:
         if SERVERLESS not in str(error):
             raise

@@ -26,6 +26,9 @@ from tasks import progress as stage_progress
 LINE_SECONDS = 5.0
 """Without a terminal, ``--progress`` prints a line this often."""
 
+_drawn: Progress | None = None
+"""The bars of this process, where there are any."""
+
 
 class Rate(ProgressColumn):
     """Units per second, and the unit."""
@@ -88,9 +91,30 @@ def showing_progress(wanted: bool | None) -> Iterator[None]:
         with _listening(listener, Lines()):
             yield
         return
+    global _drawn
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars, _listening(listener, Bars(bars)):
+        _drawn = bars
+        try:
+            yield
+        finally:
+            _drawn = None
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """For a block that no thread may disturb: bars are taken away before it and drawn again after it."""
+    bars = _drawn
+    if bars is None:
         yield
+        return
+    bars.live.transient = True
+    bars.stop()
+    try:
+        yield
+    finally:
+        bars.live.transient = False
+        bars.start()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tasks.clusters import KEPT, NoWorkers, SchedulerLost, connected, reporting, seconds_for_workers, silence_dask
+from tasks.forked_workers import forked_workers
 from tasks.pieces import code_here, replay, run_piece
 from tasks.schema import UnusableInput
 from tasks.storage import Location
@@ -63,8 +64,9 @@ def cluster(workers: int | None, address: str | None, *, is_profiled: bool = Fal
     from dask import config
     from distributed import LocalCluster
 
+    environment = {**config.get("distributed.nanny.pre-spawn-environ"), **MALLOC}
     settings = {
-        "distributed.nanny.pre-spawn-environ": {**config.get("distributed.nanny.pre-spawn-environ"), **MALLOC},
+        "distributed.nanny.pre-spawn-environ": environment,
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         # Dask would dismiss a worker for good that is just being replaced 15 s after an earlier death of it.
         "distributed.deploy.lost-worker-timeout": "1 week",
@@ -74,7 +76,8 @@ def cluster(workers: int | None, address: str | None, *, is_profiled: bool = Fal
     }
     silence_dask()
     with (
-        config.set(settings),
+        forked_workers(environment) as forked,
+        config.set({**settings, **forked}),
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=workers or os.cpu_count() or 1,
             threads_per_worker=1,
