@@ -35,8 +35,8 @@ PARTNERS = 3
 phantom chests, 10 were not, for so many strangers were nearer."""
 STRANGERS = 24
 """Most candidates of one family, from any cosine on: few are left, and only relatives that look different."""
-AT_ONCE = 4096
-"""Pairs whose pictures are read together: at most 128 MiB, of thumbnails 32."""
+AT_ONCE = 1024
+"""Pairs whose pictures are read together: at most 32 MiB, of thumbnails 8."""
 TOGETHER = 64
 """Pairs of them that one thread compares, one after another."""
 STANDS_FOR = 5

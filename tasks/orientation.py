@@ -26,8 +26,8 @@ MARGIN = 0.25
 """By so much it must fit better than as it is."""
 UPRIGHT_MARGIN = 0.1
 """By so much the image as it is must fit better than in any other way to be called upright."""
-AT_ONCE = 1024
-"""Images compared at a time: 17 MB as float32."""
+AT_ONCE = 256
+"""Images compared at a time: 4 MB as float32, twice."""
 
 Thumbnails = npt.NDArray[np.uint8]
 """(n, side, side) grey levels."""

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from tasks import accounting, lineage, shards
 from tasks.files import read_frame, read_json, read_table, write_bytes, write_json
+from tasks.memory import giving_back
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
 from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
@@ -20,6 +21,7 @@ def planned_shards(plan: Plan) -> list[shards.Shard]:
     return shards.plan_shards(ordered, plan.dataset.splits, plan.dataset.name, plan.request.transform.extension)
 
 
+@giving_back
 def assemble(plan: Plan, *, address: str | None, with_report: bool = False) -> dict[str, int]:
     """Write every shard not written before, then ``samples.parquet``, ``lineage.parquet`` and
     ``quarantine.parquet`` with sums that meet."""

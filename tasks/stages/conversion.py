@@ -24,6 +24,7 @@ from tasks.chunks import (
     refuse_chunk,
 )
 from tasks.files import make_folder, read_frame, read_json, read_table, write_bytes
+from tasks.memory import giving_back
 from tasks.pairing import usable_masks
 from tasks.progress import Meter
 from tasks.stages.plan import Plan, parquet
@@ -33,6 +34,7 @@ from tasks.waves import run_waves
 logger = logging.getLogger("scanmill.convert")
 
 
+@giving_back
 def convert(plan: Plan, *, address: str | None, with_report: bool = False) -> dict[str, int]:
     """Convert every image member not converted before, then gather the facts of all: ``images.parquet``.
 

@@ -68,8 +68,9 @@ def overlap(plan: Plan) -> list[dict[str, Any]]:
     """
     if not (plan.staging / "fingerprints.parquet").exists():
         return []
-    own = read_frame(plan.staging / "fingerprints.parquet")
-    return [_shared(plan, own, other, release) for other, release in _others(plan.lake)]
+    others = list(_others(plan.lake))
+    own = read_frame(plan.staging / "fingerprints.parquet") if others else pd.DataFrame()
+    return [_shared(plan, own, other, release) for other, release in others]
 
 
 def _others(lake: Lake) -> Iterator[tuple[Lake, str]]:

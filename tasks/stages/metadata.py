@@ -12,6 +12,7 @@ from tasks import checks, credentials
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.datasets import find
 from tasks.files import read_frame, write_json
+from tasks.memory import giving_back
 from tasks.row_counts import count_rows
 from tasks.samples import image_members, join
 from tasks.schema import MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
@@ -29,6 +30,7 @@ Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, 
 """What a gate is to the stages: see :func:`expectations.gates.judge`."""
 
 
+@giving_back
 def parse(plan: Plan) -> dict[str, int]:
     """Read the metadata tables and join them with the members: ``entries.parquet``, ``extras.parquet``."""
     members = read_frame(plan.work / "members.parquet")
@@ -69,6 +71,7 @@ def _table(rule: TableRule, archive: Archive, table: ChosenTable) -> Table:
         ) from error
 
 
+@giving_back
 def validate_metadata(plan: Plan, judge: Judge) -> Verdict:
     """The first gate; sets ``stage reason detail`` on the entries it refuses and empties impossible cells."""
     entries = read_entries(plan.work / "entries.parquet")
