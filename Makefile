@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11+ and make:  make demo  and  make test.
 PYTHON ?= python3
 VENV   ?= .venv
-# Test files that run at the same time; each process has a Prefect server of its own, 300 MB.
-JOBS   ?= 2
+# Test files that run at the same time; each process has a Prefect server of its own, 300 MB. On two cores the third fills
+# the time in which others wait for servers and workers.
+JOBS   ?= 3
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo deploy radiomics test lint check format bench clean
+.PHONY: help packages setup demo deploy radiomics test lint check format bench clean
 .NOTPARALLEL:  # one pip at a time
 .DEFAULT_GOAL := help
 
@@ -38,6 +39,8 @@ $(VENV)/.radiomics: $(VENV)/.run
 	    echo "It needs a C compiler and the headers of Python (Debian: apt-get install gcc libc6-dev python3-dev)." >&2; \
 	    echo "Without it the tests of radiomics are skipped." >&2; \
 	    test -z "$(CI)$(SCANMILL_REQUIRE_ALL)"; }
+
+packages: $(VENV)/.dev
 
 setup: $(VENV)/.dev $(VENV)/.radiomics  ## a virtual environment with everything for development
 

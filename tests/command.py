@@ -10,6 +10,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from tests.prefect_database import put_database
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (str(Path(sys.executable).with_name("scanmill")),)
@@ -33,7 +34,10 @@ def environment(home: Path, server: str | None = None) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     own |= {"PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     own["PYTHONPATH"] = str(ROOT)  # the sources that are tested, wherever an editable install points to
-    return own | ({"PREFECT_API_URL": server} if server else {})
+    if server is None:
+        put_database(home / "prefect.db")
+        return own | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}  # other tests have the cores as well
+    return own | {"PREFECT_API_URL": server}
 
 
 def start(arguments: list[object], variables: dict[str, str], output: Path) -> subprocess.Popen[bytes]:

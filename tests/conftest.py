@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -24,19 +26,26 @@ os.environ |= {
 }
 
 from tasks.datasets import catalogue
+from tests.prefect_database import put_database
 
 Prepare = Callable[..., dict[str, Any]]
 
 
 LONGEST = (
     "test_deployments",
+    "test_image",
     "test_object_storage",
     "test_resume",
     "test_nih_forms",
-    "test_fetched_releases",
-    "test_image",
     "test_contract",
+    "test_fetched_releases",
     "test_dask",
+    "test_radiomics",
+    "test_network_training",
+    "test_damage",
+    "test_suites",
+    "test_quarantine",
+    "test_tarballs",
 )
 """Files that take minutes; they go first, so that processes that share the files end at about the same time."""
 
@@ -91,8 +100,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_LOGGING_TO_API_ENABLED: False,
     }
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
-        yield
+    place = tmp_path_factory.mktemp("prefect-database")
+    put_database(place / "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(place))  # where the harness has its database
+        with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+            yield
 
 
 @pytest.fixture(scope="session")
@@ -106,10 +119,23 @@ def prepare(prefect_server: None) -> Prepare:
     return run
 
 
+_FAKES = tempfile.TemporaryDirectory(prefix="scanmill-fakes-")
+_written: dict[tuple[Any, ...], tuple[Path, Any]] = {}
+
+
 def write_fake(dataset: str, folder: Path, **parameters: Any) -> Any:
-    """The publisher's raw layout of one dataset, made up; a dataset without a fake fails here."""
-    module = importlib.import_module(f"tests.fakes.{dataset.replace('-', '_')}")
-    return module.write(folder, **parameters)
+    """The publisher's raw layout of one dataset, made up, to be changed; a dataset without a fake fails here.
+
+    Films are made up once a process, and copied from then on: it takes seconds, and dozens of tests want the same.
+    """
+    key = (dataset, *sorted(parameters.items()))
+    if key not in _written:
+        module = importlib.import_module(f"tests.fakes.{dataset.replace('-', '_')}")
+        kept = Path(_FAKES.name, str(len(_written)))
+        _written[key] = kept, module.write(kept, **parameters)
+    kept, planted = _written[key]
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return deepcopy(planted)
 
 
 def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:

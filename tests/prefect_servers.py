@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 
 from tests.command import COMMAND, ROOT, environment
+from tests.prefect_database import put_database
 
 Database = Literal["sqlite", "postgresql"]
 
@@ -226,4 +227,5 @@ def site(folder: Path, database: Database) -> Iterator[Site]:
 
 @contextmanager
 def _sqlite(folder: Path) -> Iterator[str]:
+    put_database(folder / "prefect.db")
     yield f"sqlite+aiosqlite:///{folder / 'prefect.db'}"

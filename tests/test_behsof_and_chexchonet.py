@@ -18,7 +18,7 @@ from tasks.lake import Lake, latest_release
 from tasks.phantoms import liver
 from tasks.schema import ImageRules, Transform
 from tests.command import said, scanmill
-from tests.conftest import Prepare
+from tests.conftest import Prepare, write_fake
 from tests.fakes import behsof, chexchonet
 from tests.release_files import outcomes_of, samples_of
 
@@ -145,7 +145,7 @@ def test_a_screen_without_a_scan_is_refused() -> None:
 def test_echo_values_are_numbers_and_every_rule_counts_what_breaks_it(
     fakes: Callable[[str], Path], lakes: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    planted = chexchonet.write(tmp_path / "again")  # the same as the session's fake
+    planted = write_fake("chexchonet", tmp_path / "again")  # the same as the session's fake
     release = published(lakes("chexchonet"), "chexchonet")
     samples, outcomes = samples_of(release), outcomes_of(release)
     names = samples["meta.cxr_filename"]
@@ -164,7 +164,7 @@ def test_echo_values_are_numbers_and_every_rule_counts_what_breaks_it(
 
 
 def test_films_that_come_later_move_nobody(prepare: Prepare, tmp_path: Path) -> None:
-    chexchonet.write(tmp_path / "raw", images=160, defects=False)
+    write_fake("chexchonet", tmp_path / "raw", images=160, defects=False)
     table = tmp_path / "raw" / chexchonet.PLACE / "metadata.csv"
     lines = table.read_text().splitlines(keepends=True)
     prepare("chexchonet", tmp_path / "raw", tmp_path / "lake")

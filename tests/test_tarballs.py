@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -32,7 +31,7 @@ from tasks.schema import ImageRules, Transform, UnusableInput
 from tasks.sources.local import find_archives
 from tasks.tarballs import listing
 from tests.command import ROOT, said, scanmill
-from tests.conftest import Prepare, write_fake
+from tests.conftest import Prepare, released
 
 NIH = "nih-chest-xray"
 LAST = "images_003"
@@ -100,45 +99,26 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-@pytest.fixture(scope="module")
-def zipped(tmp_path_factory: pytest.TempPathFactory, prepare: Prepare) -> Path:
-    """A release made of zips without defects."""
-    folder = tmp_path_factory.mktemp("zipped")
-    write_fake(NIH, folder / "raw", defects=False)
-    return published(prepare, folder / "raw", folder / "lake")
-
-
-def published(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:
-    """Folder of the release made of a raw folder."""
-    return lake / NIH / "releases" / str(prepare(NIH, raw, lake, **parameters)["release"])
-
-
 def samples_of(release: Path) -> pd.DataFrame:
     """The sample table without what depends on the archive's name."""
     return pd.read_parquet(release / "samples.parquet").drop(columns=["archive", "tar_offset"])
 
 
 @pytest.fixture
-def raw(zipped: Path, tmp_path: Path) -> Path:
-    """The same, as tar.gz, to be changed."""
-    return repacked(zipped, tmp_path)
-
-
-def repacked(zipped: Path, folder: Path, *, shuffled: bool = False) -> Path:
-    """A copy of the raw release that a release was made of, its zips turned into tar.gz."""
-    shutil.copytree(zipped.parents[3] / "raw", folder / "raw")
-    repack(folder / "raw", shuffled=shuffled)
-    return folder / "raw"
+def raw(copy: Path) -> Path:
+    """A raw release without defects as tar.gz, to be changed; of its zips the session's flawless release was made."""
+    repack(copy)
+    return copy
 
 
 def test_a_release_of_tars_is_that_of_the_zips_and_every_tar_is_passed_over_once(
-    prepare: Prepare, zipped: Path, raw: Path, tmp_path: Path, passes: list[str]
+    prepare: Prepare, flawless_release: Path, raw: Path, tmp_path: Path, passes: list[str]
 ) -> None:
     table = next(raw.glob("Data_Entry*.csv"))
     write_tar(raw / "tables.TGZ", [(table.name, table.read_bytes())])
     table.unlink()
-    release = published(prepare, raw, tmp_path / "lake")
-    pd.testing.assert_frame_equal(samples_of(release), samples_of(zipped))
+    release = released(prepare, raw, tmp_path / "lake")
+    pd.testing.assert_frame_equal(samples_of(release), samples_of(flawless_release))
     names = [f"images_00{number}.tar.gz" for number in (1, 2, 3)]
     assert set(pd.read_parquet(release / "samples.parquet")["archive"]) == set(names)
     assert sorted(passes) == [*names, "tables.TGZ"]
@@ -155,14 +135,14 @@ def test_a_release_of_tars_is_that_of_the_zips_and_every_tar_is_passed_over_once
     assert len(passes) == 8
     before = sorted(tmp_path.rglob("*"))
     checked = json.loads(scanmill("check", NIH, "--raw", raw, "--json").stdout)
-    assert (checked["ok"], checked["images"]) == (True, len(samples_of(zipped)))
+    assert (checked["ok"], checked["images"]) == (True, len(samples_of(flawless_release)))
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_without_its_seek_points_an_unsorted_tar_gives_the_same(
-    prepare: Prepare, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = repacked(zipped, tmp_path, shuffled=True)
+    repack(copy, shuffled=True)
     real = steps.convert
 
     def convert(plan: Any, **settings: Any) -> Any:
@@ -173,7 +153,7 @@ def test_without_its_seek_points_an_unsorted_tar_gives_the_same(
         return real(plan, **settings)
 
     monkeypatch.setattr(steps, "convert", convert)
-    pd.testing.assert_frame_equal(samples_of(published(prepare, raw, tmp_path / "lake")), samples_of(zipped))
+    pd.testing.assert_frame_equal(samples_of(released(prepare, copy, tmp_path / "lake")), samples_of(flawless_release))
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar"])
@@ -209,7 +189,7 @@ CUTS = {"images_001": "padding", "images_002": "trailer", "images_003": "member"
 
 
 def test_truncated_tars_keep_what_lies_before_the_cut(
-    prepare: Prepare, zipped: Path, raw: Path, tmp_path: Path
+    prepare: Prepare, flawless_release: Path, raw: Path, tmp_path: Path
 ) -> None:
     kept: dict[str, list[Member]] = {}
     last: dict[str, Member] = {}
@@ -224,7 +204,7 @@ def test_truncated_tars_keep_what_lies_before_the_cut(
             # Films are incompressible: one block of stored bytes, which can be cut anywhere.
             unpacked = gzip.decompress(path.read_bytes())
             cut_gzip(path, unpacked, half.offset + 512 + half.size_bytes // 2 if place == "member" else half.offset)
-    release = published(prepare, raw, tmp_path / "lake", allow_gate_failure=True)
+    release = released(prepare, raw, tmp_path / "lake", allow_gate_failure=True)
     samples = pd.read_parquet(release / "samples.parquet")
     quarantine = pd.read_parquet(release / "quarantine.parquet")
     told = quarantine[quarantine["reason"] == "truncated-archive"].set_index("archive")
@@ -238,7 +218,7 @@ def test_truncated_tars_keep_what_lies_before_the_cut(
         assert "of the unpacked stream" in detail
         assert "fetch it again" in detail
     # The accounting has met, or there would be no release; nothing but the films after the cuts is missing.
-    assert len(samples_of(zipped)) - len(samples) == 2
+    assert len(samples_of(flawless_release)) - len(samples) == 2
 
 
 def cut_gzip(path: Path, unpacked: bytes, cut: int) -> None:
