@@ -14,10 +14,11 @@ from tasks.schema import BLANK_CONTRAST, Dataset, DriftKind, GateName, Published
 
 Expectation = dict[str, Any]
 
-META = ("tolerance", "action", "count_by", "remedy", "is_told")
+META = ("tolerance", "action", "count_by", "remedy", "is_told", "needs_pixels")
 """Settings of an expectation that are ours and not Great Expectations'; ``count_by`` names a column by whose values
 failing rows are counted, ``remedy`` says what a user can do about a failed gate,
-``is_told`` that the failing values are words about the whole table, to be shown one and all."""
+``is_told`` that the failing values are words about the whole table, to be shown one and all, ``needs_pixels`` that
+there is nothing to judge where images were not decoded."""
 
 AGE_LIMIT_YEARS = 120
 """No verified human age is above 122 years; the publishers' impossible ages start at 148 (facts/datasets.md)."""
@@ -224,10 +225,15 @@ def _one_split(code: str, dataset: Dataset, column: str) -> Expectation:
     unit = {"patient": "patient", "picture": "group of images that show one picture"}[dataset.group]
     sentence = f"No {unit} is in two of the splits {', '.join(dataset.labelled_splits)}."
     if code != "group-crosses-splits":
-        sentence = f"No two splits of {', '.join(dataset.labelled_splits)} share an identical image."
+        sentence = f"No two splits of {', '.join(dataset.labelled_splits)} share an identical {_what(dataset)}."
     return _expectation(
         "column_values_to_be_between", code, sentence, column=column, max_value=1, tolerance=0.0, action="refuse"
     )
+
+
+def _what(dataset: Dataset) -> str:
+    """What is compared by hash: pixels, or bytes as published."""
+    return "image" if dataset.is_decoded else "image file"
 
 
 def _masks() -> list[Expectation]:
@@ -257,15 +263,23 @@ def _images(dataset: Dataset) -> list[Expectation]:
             value_set=["yes"],
         )
     ]
+    readable: dict[str, Any] = {"column": "reason", "value_set": ["", *(MASK_PROBLEMS if dataset.has_masks else ())]}
+    by_header = _expectation(
+        "column_values_to_be_in_set",
+        "sound-header",
+        "Every image can be read, and its header says that it is one.",
+        **readable,
+    )
     return [
         *(boxed if dataset.has_boxes else []),
         *(_masks() if dataset.has_masks else []),
+        *([] if dataset.is_decoded else [by_header]),
         _expectation(
             "column_values_to_be_in_set",
             "decodable",
             "Every image can be read and decoded.",
-            column="reason",
-            value_set=["", *(MASK_PROBLEMS if dataset.has_masks else ())],
+            needs_pixels=True,
+            **readable,
         ),
         _expectation(
             "column_values_to_be_between",
@@ -273,6 +287,7 @@ def _images(dataset: Dataset) -> list[Expectation]:
             "No image is blank (one grey level all over).",
             column="check.contrast",
             min_value=BLANK_CONTRAST,
+            needs_pixels=True,
         ),
         _expectation(
             "column_values_to_be_in_set",
@@ -295,7 +310,7 @@ def _images(dataset: Dataset) -> list[Expectation]:
         _expectation(
             "column_values_to_be_between",
             "conflicting-labels",
-            "Identical images have identical labels.",
+            f"Identical {_what(dataset)}s have identical labels.",
             "warning",
             column="check.pixel_labels",
             max_value=1,
@@ -303,7 +318,7 @@ def _images(dataset: Dataset) -> list[Expectation]:
         _expectation(
             "column_values_to_not_be_in_set",
             "repeated-pixels",
-            "No image is an exact repeat of an earlier one.",
+            f"No {_what(dataset)} is an exact repeat of an earlier one.",
             "warning",
             column="check.is_repeat",
             value_set=["yes"],
@@ -311,7 +326,7 @@ def _images(dataset: Dataset) -> list[Expectation]:
         _expectation(
             "column_values_to_not_be_in_set",
             "predict-copies-labelled",
-            "No unlabelled image is identical to a labelled one.",
+            f"No unlabelled {_what(dataset)} is identical to a labelled one.",
             "warning",
             column="check.copies_labelled",
             value_set=["yes"],
@@ -329,6 +344,7 @@ def _likeness(dataset: Dataset) -> list[Expectation]:
             "conflicting-copies",
             "Images that show the same picture, turned, cropped or brightened perhaps, have the same labels.",
             "check.copy_labels_differ",
+            needs_pixels=True,
         )
     ]
     if dataset.group == "patient":
@@ -340,11 +356,13 @@ def _likeness(dataset: Dataset) -> list[Expectation]:
                 column="check.leaks_picture",
                 value_set=["yes"],
                 remedy="quality/near_duplicates.parquet has the pairs; --splits FILE puts them together",
+                needs_pixels=True,
             ),
             _odd(
                 "near-duplicate",
                 "No image shows the same picture as an image of another patient.",
                 "check.shows_other_group",
+                needs_pixels=True,
             ),
         ]
     if set(dataset.splits) - set(dataset.labelled_splits):
@@ -353,6 +371,7 @@ def _likeness(dataset: Dataset) -> list[Expectation]:
                 "predict-shows-labelled",
                 "No unlabelled image shows the same picture as a labelled one.",
                 "check.shows_labelled",
+                needs_pixels=True,
             )
         )
     return made
@@ -369,20 +388,23 @@ def _looks(dataset: Dataset) -> list[Expectation]:
             f"No image is nearly black (mean grey below {255 * darkest:.0f} of 255).",
             "check.mean_grey",
             least=darkest,
+            needs_pixels=True,
         ),
         _warned(
             "near-white",
             f"No image is nearly white (mean grey above {255 * brightest:.0f} of 255).",
             "check.mean_grey",
             most=brightest,
+            needs_pixels=True,
         ),
         _warned(
             "low-contrast",
             f"Every image uses at least {LOW_CONTRAST:.0%} of the range from black to white.",
             "check.grey_range",
             least=LOW_CONTRAST,
+            needs_pixels=True,
         ),
-        _warned("burned-in-text", _text_sentence(dataset), "text_regions", most=0),
+        _warned("burned-in-text", _text_sentence(dataset), "text_regions", most=0, needs_pixels=True),
         _expectation(
             "column_values_to_be_in_set",
             "unexpected-bit-depth",
@@ -398,11 +420,19 @@ def _looks(dataset: Dataset) -> list[Expectation]:
         made.append(_odd("unexpected-size", sentence, "check.odd_size"))
     if looks.fills_frame:
         sentence = f"No image has a black or white border wider than {WIDE_BORDER:.0%} of it."
-        made.append(_warned("wide-border", sentence, "check.border", most=WIDE_BORDER))
+        made.append(_warned("wide-border", sentence, "check.border", most=WIDE_BORDER, needs_pixels=True))
     if looks.is_oriented:
         made += [
-            _odd("inverted", "No image is a negative of what the others look like.", "check.inverted"),
-            _warned("wrong-orientation", "No image is turned on its side or upside down.", "check.turned", most=0),
+            _odd(
+                "inverted", "No image is a negative of what the others look like.", "check.inverted", needs_pixels=True
+            ),
+            _warned(
+                "wrong-orientation",
+                "No image is turned on its side or upside down.",
+                "check.turned",
+                most=0,
+                needs_pixels=True,
+            ),
         ]
     return made
 
@@ -414,14 +444,16 @@ def _text_sentence(dataset: Dataset) -> str:
 
 
 def _warned(
-    code: str, sentence: str, column: str, least: float | None = None, most: float | None = None
+    code: str, sentence: str, column: str, least: float | None = None, most: float | None = None, **settings: Any
 ) -> Expectation:
     bounds = {name: bound for name, bound in (("min_value", least), ("max_value", most)) if bound is not None}
-    return _expectation("column_values_to_be_between", code, sentence, "warning", column=column, **bounds)
+    return _expectation("column_values_to_be_between", code, sentence, "warning", column=column, **bounds, **settings)
 
 
-def _odd(code: str, sentence: str, column: str) -> Expectation:
-    return _expectation("column_values_to_not_be_in_set", code, sentence, "warning", column=column, value_set=["yes"])
+def _odd(code: str, sentence: str, column: str, **settings: Any) -> Expectation:
+    return _expectation(
+        "column_values_to_not_be_in_set", code, sentence, "warning", column=column, value_set=["yes"], **settings
+    )
 
 
 def _drift(dataset: Dataset) -> list[Expectation]:
@@ -437,6 +469,7 @@ def _drift(dataset: Dataset) -> list[Expectation]:
             column=f"check.{kind}_drift",
             value_set=[""],
             is_told=True,
+            needs_pixels=kind == "intensity",
         )
         for kind, limit in dataset.drift_limits().items()
     ]

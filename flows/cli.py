@@ -79,7 +79,7 @@ AllowMissing = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
 ]
-SHAPING = ("size", "encoding", "quality", "stores", "table", "splits", "allow_missing")
+SHAPING = ("size", "encoding", "quality", "decode_check", "stores", "table", "splits", "allow_missing")
 """Options of ``prepare`` that make another release."""
 
 
@@ -200,6 +200,13 @@ def prepare(
     ] = None,
     encoding: Annotated[str, typer.Option(help="png (lossless) or jpeg.")] = "png",
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 95,
+    decode_check: Annotated[
+        str,
+        typer.Option(
+            help="full, or off with --size native: files are passed on undecoded, and all that takes pixels (damage, "
+            "blank frames, near-duplicates, burned-in text, …) is not checked."
+        ),
+    ] = "full",
     stores: Annotated[str, typer.Option(help="webdataset, parquet, or both with a comma.")] = ",".join(STORES),
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes [default: one per core]; 0: none.")
@@ -231,6 +238,7 @@ def prepare(
             "size": _size(image_size),
             "encoding": _one_of(encoding, ("png", "jpeg"), "--encoding"),
             "quality": quality,
+            "decode_check": _one_of(decode_check, ("full", "off"), "--decode-check"),
             "stores": [_one_of(store.strip(), STORES, "--stores") for store in stores.split(",")],
             "workers": workers,
             "dask": dask,
@@ -294,6 +302,7 @@ def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any
     from tasks.stages.plan import request
     from tasks.storage import insist_on_reachable, location
 
+    wanted = request(dataset, raw, lake, **{name: options[name] for name in SHAPING if name in options})
     insist_on_reachable(location(lake))
     if options.get("performance_report"):
         insist_on_bokeh(options["workers"], options["dask"])
@@ -303,7 +312,7 @@ def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any
     lock = find(dataset).lock
     secrets = from_environment(find(dataset))
     if lock and lock.secret in secrets:  # a password in a Secret block only Prefect can read
-        gather(request(dataset, raw, lake), secrets)
+        gather(wanted, secrets)
 
 
 def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any] | None:
@@ -332,10 +341,7 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
 
 
 def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> dict[str, Any]:
-    with importing():
-        from flows.prepare import prepare as flow
-
-    with running_a_flow():
+    with running_a_flow("prepare") as flow:
         return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
 
 

@@ -121,7 +121,8 @@ def _stored(store: str, place: Mapping[str, Any]) -> str:
 def _parameters(parameters: Mapping[str, Any]) -> str:
     size = "published size" if parameters["size"] is None else f"size {parameters['size']}"
     quality = "" if parameters["quality"] is None else f", quality {parameters['quality']}"
-    return f"{size}, {parameters['encoding']}{quality}"
+    check = ", decode check off" if parameters["decode_check"] == "off" else ""
+    return f"{size}, {parameters['encoding']}{quality}{check}"
 
 
 def _source(label: str, source: Mapping[str, Any], size: int | None, sha256: str) -> Iterator[str]:

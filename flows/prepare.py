@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from prefect import flow
@@ -24,7 +24,7 @@ from tasks.clusters import insist_on_bokeh, insist_on_cluster
 from tasks.files import complaining_of_space
 from tasks.lake import Lake
 from tasks.locks import lock
-from tasks.schema import STORES, Encoding, Store
+from tasks.schema import STORES, DecodeCheck, Encoding, Store
 from tasks.stages.index import reuse_published
 from tasks.stages.plan import Plan, request
 from tasks.storage import insist_on_reachable
@@ -47,6 +47,10 @@ def prepare(
     ] = None,
     encoding: Annotated[Encoding, Field(description="Lossless png, or jpeg")] = "png",
     quality: Annotated[int, Field(description="JPEG quality", ge=1, le=100)] = 95,
+    decode_check: Annotated[
+        DecodeCheck,
+        Field(description="off passes images of native size on undecoded; all that takes pixels is then not checked"),
+    ] = "full",
     stores: Annotated[list[Store], Field(description="webdataset, parquet, or both")] = list(STORES),  # noqa: B006
     workers: Annotated[int | None, Field(description="Local Dask workers; 0 runs in process", ge=0)] = None,
     dask: Annotated[
@@ -84,22 +88,24 @@ def prepare(
         complaining_of_space(place.home),
         steps.in_time(),
     ):
-        fetched = None
-        if not raw:
-            fetched = steps.fetch(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
-            shown.source(fetched)
         wanted = request(
             dataset,
-            [fetched.folder] if fetched else raw or [],
+            raw or [],
             lake,
             size=size,
             encoding=encoding,
             quality=quality,
+            decode_check=decode_check,
             stores=stores,
             table=table,
             splits=splits,
             allow_missing=allow_missing,
         )
+        fetched = None
+        if not raw:
+            fetched = steps.fetch(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
+            shown.source(fetched)
+            wanted = replace(wanted, raw=(fetched.folder,))
         plan = steps.index(wanted, steps.gather(wanted, secrets), rehash=rehash)
         told.making(place, plan.release, plan.request.raw)
         with shown.outcome_of(plan.release):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.console import counts_text, size
@@ -101,7 +101,13 @@ def _holdings(holds: Mapping[str, Any]) -> list[str]:
 def _outcome_lines(verdict: Verdict) -> list[str]:
     passed = sum(outcome.status == "passed" for outcome in verdict.outcomes)
     shown = [_outcome_line(outcome) for status in SHOWN for outcome in verdict.outcomes if outcome.status == status]
-    return [*shown, f"  passed     {passed} of {len(verdict.outcomes)} expectations"]
+    left_out = [f"  unchecked  {not_checked(verdict.unchecked)}"] if verdict.unchecked else []
+    return [*left_out, *shown, f"  passed     {passed} of {len(verdict.outcomes)} expectations"]
+
+
+def not_checked(codes: Sequence[str]) -> str:
+    """What a gate left out, and why."""
+    return f"NOT CHECKED, as no image was decoded (--decode-check off): {', '.join(codes)}"
 
 
 def _outcome_line(outcome: Outcome) -> str:
@@ -126,6 +132,7 @@ def release_json(outcome: Mapping[str, Any]) -> dict[str, Any]:
         **_document_counts(folder, manifest),
         "accounting": manifest["accounting"],
         "gates": manifest["gates"],
+        "unchecked": manifest.get("unchecked", []),
         "images_reused": outcome.get("reused"),
         "fetched": outcome.get("fetched"),
         "seconds": outcome["seconds"],
@@ -215,7 +222,8 @@ def _fetched_lines(fetched: Fetched, dataset: str) -> list[str]:
 def verified_text(found: Verification) -> str:
     """What a release that is whole holds, and what of it agrees."""
     if found.documents is None:
-        return f"{found.samples:,} samples; checksums, accounting, splits and pointer agree"
+        left_out = f"\n{not_checked(found.unchecked)}" if found.unchecked else ""
+        return f"{found.samples:,} samples; checksums, accounting, splits and pointer agree{left_out}"
     noun = "document" if found.documents == 1 else "documents"
     return f"{found.documents:,} {noun}; checksums, accounting, captions and pointer agree"
 

@@ -79,9 +79,10 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     is_decoded = samples["reason"] == ""
     checked["check.has_split"] = yes_no(samples["split"].isin(dataset.splits) | ~is_decoded)
     checked["check.group_splits"] = _labelled_splits(samples, "group_id", dataset)
-    checked["check.pixel_splits"] = _labelled_splits(samples, "pixel_sha256", dataset)
+    content = contents(samples, dataset)
+    checked["check.pixel_splits"] = _labelled_splits(samples.assign(content=content), "content", dataset)
     checked["check.pixel_labels"] = _label_sets(samples, dataset)
-    checked["check.is_repeat"] = yes_no(is_decoded & samples["pixel_sha256"].duplicated())
+    checked["check.is_repeat"] = yes_no(is_decoded & content.duplicated())
     checked["check.copies_labelled"] = yes_no(copies_labelled(samples, dataset))
     if dataset.has_boxes:
         checked["check.boxes_inside"] = _boxes_inside(samples)
@@ -101,10 +102,18 @@ def _boxes_inside(samples: pd.DataFrame) -> pd.Series:
     return inside.where(samples["source_width"].notna(), None)
 
 
+def contents(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:
+    """What identical images have in common: the hash of their pixels, or of their files where no pixel was looked at.
+
+    Null for an image that was refused.
+    """
+    return samples["pixel_sha256" if dataset.is_decoded else "source_sha256"].where(samples["image_sha256"].notna())
+
+
 def copies_labelled(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:
-    """Whether a sample of an unlabelled split has the pixels of a sample of a labelled one."""
+    """Whether a sample of an unlabelled split is identical to a sample of a labelled one."""
     is_labelled = samples["split"].isin(dataset.labelled_splits)
-    pixels = samples["pixel_sha256"]
+    pixels = contents(samples, dataset)
     return pixels.isin(pixels[is_labelled].dropna()) & ~is_labelled & pixels.notna()
 
 
@@ -116,20 +125,24 @@ def _labelled_splits(frame: pd.DataFrame, key: str, dataset: Dataset) -> pd.Seri
 
 
 def _label_sets(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:
-    """Number of distinct label sets among labelled samples with the same pixels; 0 for unlabelled pixels."""
+    """Number of distinct label sets among labelled samples that are identical; 0 for unlabelled ones."""
     labels = [f"label.{name}" for name in dataset.labels]
-    is_labelled = samples[labels].notna().any(axis=1) & samples["pixel_sha256"].notna()
-    distinct = samples.loc[is_labelled, ["pixel_sha256", *labels]].drop_duplicates()
-    return samples["pixel_sha256"].map(distinct["pixel_sha256"].value_counts()).fillna(0).astype("int64")
+    content = contents(samples, dataset)
+    is_labelled = samples[labels].notna().any(axis=1) & content.notna()
+    distinct = samples.loc[is_labelled, labels].assign(content=content).drop_duplicates()
+    return content.map(distinct["content"].value_counts()).fillna(0).astype("int64")
 
 
 def findings(samples: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, object]]:
     """Duplicates and leakage among the written samples: name to ``value`` and ``sentence``."""
-    pixels = samples["pixel_sha256"]
+    content = contents(samples, dataset)
     groups = _labelled_splits(samples, "group_id", dataset)
+    by_hash = (
+        "pictures, by hash of the decoded pixels" if dataset.is_decoded else "files, by hash; no pixel was compared"
+    )
     values = {
-        "distinct_pixel_contents": (pixels.nunique(), "different pictures, by hash of the decoded pixels"),
-        "repeats": (int(pixels.duplicated().sum()), "samples that repeat an earlier picture exactly"),
+        "distinct_pixel_contents": (content.nunique(), f"different {by_hash}"),
+        "repeats": (int(content.duplicated().sum()), "samples that repeat an earlier picture exactly"),
         "groups": (samples["group_id"].nunique(), f"groups that stay together (by {dataset.group})"),
         "groups_across_labelled_splits": (
             samples.loc[groups > 1, "group_id"].nunique(),
@@ -140,7 +153,7 @@ def findings(samples: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, obj
             "unlabelled samples identical to a labelled one",
         ),
         "conflicting_labels": (
-            samples.loc[_label_sets(samples, dataset) > 1, "pixel_sha256"].nunique(),
+            content[_label_sets(samples, dataset) > 1].nunique(),
             "pictures that carry two different labels",
         ),
     }

@@ -26,6 +26,7 @@ from tasks.files import digest, write_bytes
 from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import HISTOGRAM_BINS, convert
 from tasks.masks import convert_mask
+from tasks.pass_through import pass_through
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
 from tasks.storage import Location, location, open_table, remove
 
@@ -58,9 +59,10 @@ SCHEMA = pa.schema(
     ]
 )
 """``reason`` is empty for a converted image; for a refused one ``image`` and the image facts are null. ``image`` is
-also null where the published bytes are stored as they are: they stay in raw until assembly copies them. What images
-are compared with each other by: ``thumbnail`` and ``picture`` (see :class:`tasks.images.Converted`), and
-``fingerprint`` (:func:`tasks.fingerprints.polar.fingerprints`, its int8 in a row)."""
+also null where the published bytes are stored as they are: they stay in raw until assembly copies them. Without the
+decode check all that takes pixels is null. What images are compared with each other by: ``thumbnail`` and ``picture``
+(see :class:`tasks.images.Converted`), and ``fingerprint`` (:func:`tasks.fingerprints.polar.fingerprints`, its int8 in a
+row)."""
 MASK_SCHEMA = pa.schema([*SCHEMA, *MASK_COLUMNS, ("mask", pa.binary())])
 """The same with masks; a mask is stored in its chunk always."""
 ENCODED = ("image", "mask")
@@ -121,7 +123,7 @@ def plan_chunks(
 ) -> list[Chunk]:
     """Cut the image members of one archive into chunks; the cut depends on this archive, and its masks, alone.
 
-    ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_members` gives them. ``masks`` is None where the
+    ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_archives` gives them. ``masks`` is None where the
     dataset has none.
     """
     common = {
@@ -208,7 +210,7 @@ def distrusting(path: Location) -> Iterator[None]:
 def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     """Read, convert and write one chunk, on a Dask worker; returns counts only."""
     rows = [_convert_member(chunk, member) for member in chunk.members]
-    shown = [row for row in rows if not row["reason"]]
+    shown = [row for row in rows if row.get("thumbnail")]
     for row, found in zip(shown, fingerprints_of([row["thumbnail"] for row in shown]), strict=True):
         row["fingerprint"] = found
     if chunk.masks:
@@ -255,19 +257,26 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
     except MemberRefused as refusal:
         return _refusal(member, member.size_bytes, None, *refusal.args)
     try:
-        converted = convert(data, chunk.transform, chunk.rules)
+        told = _converted(data, chunk) if chunk.transform.decode_check == "full" else _passed_through(data, chunk)
     except ImageRefused as refusal:
         return _refusal(member, len(data), hashlib.sha256(data).hexdigest(), *refusal.args)
+    return {**_place(member), "reason": "", "detail": "", **told}
+
+
+def _converted(data: bytes, chunk: Chunk) -> dict[str, Any]:
+    converted = convert(data, chunk.transform, chunk.rules)
     return {
-        **_place(member),
-        "reason": "",
-        "detail": "",
         **converted.facts,
         "histogram": converted.histogram,
         "thumbnail": converted.thumbnail,
         "picture": converted.picture,
         "image": None if converted.is_original else converted.encoded,
     }
+
+
+def _passed_through(data: bytes, chunk: Chunk) -> dict[str, Any]:
+    facts, encoded = pass_through(data, chunk.transform, chunk.rules)
+    return {**facts, "image": encoded}
 
 
 def _with_mask(row: dict[str, Any], mask: PairedMask | None) -> dict[str, Any]:

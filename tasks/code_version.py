@@ -44,7 +44,8 @@ def source_digest(*patterns: str, without: str = "") -> str:
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
     images = ("decoding", "encoding", "images", "reduction", "masks", "scan_sector", "image_checks", "burned_in_text")
-    modules = ("archives", "tarballs/*", "locked_zips", "plain_zips", *images, "fingerprints/polar", "chunks", "schema")
+    reading = ("archives", "tarballs/*", "locked_zips", "plain_zips")
+    modules = (*reading, *images, "pass_through", "fingerprints/polar", "chunks", "schema")
     return source_digest(*(f"tasks/{name}.py" for name in modules))
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from kornia_rs.io import decode_image_jpegturbo, decode_image_png_u8, decode_image_png_u16
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tasks.schema import Encoding
 
 Image.MAX_IMAGE_PIXELS = 100_000_000  # the largest film of the five datasets has 18 million
 
@@ -39,15 +41,23 @@ PLAIN_SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xFE))
 """Of a JPEG before its scan: frames of Huffman-coded DCT, tables, restart interval, JFIF, comment (ITU-T T.81, table
 B.1). Exif and XMP may hold an orientation, Adobe's segment another colour space, MPF more pictures."""
 JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
-JPEG_MODES = {1: ("L", "mono"), 3: ("RGB", "rgb")}
-"""Components of a JPEG to Pillow's mode and to the decoder's."""
+JPEG_MODES = {1: "L", 3: "RGB"}
+"""Components of a JPEG to Pillow's mode."""
 SPARSE = 16
 """Of so many pixels each way one is looked at first: in colour they differ already."""
 
 Pixels = npt.NDArray[Any]
 """(height, width) or (height, width, 3), uint8 or uint16."""
-Plain = tuple[str, Pixels]
-"""Pillow's mode, and pixels (height, width) or (height, width, 3)."""
+
+
+class Header(NamedTuple):
+    """What a file says of its picture before it is decoded."""
+
+    encoding: Encoding
+    mode: str
+    """Pillow's."""
+    width: int
+    height: int
 
 
 class ImageRefused(Exception):
@@ -70,22 +80,37 @@ def decode(data: bytes, *, drops_alpha: bool = False) -> tuple[str, Pixels, list
 
 def _by_kornia(data: bytes) -> tuple[str, Pixels, list[str]] | None:
     """None for whatever is not wholly plain or not wholly sound: Pillow says what is to become of it."""
+    header = plain_header(data)
+    if header is None:
+        return None
     try:
-        plain = _plain_png(data) if data.startswith(PNG_START) else _plain_jpeg(data)
+        pixels = _png_pixels(data, header) if header.encoding == "png" else _jpeg_pixels(data, header)
     except Exception:  # that is what it raises for every damage
         return None
-    return (*plain, []) if plain else None
+    return header.mode, pixels if header.mode == "RGB" else pixels[..., 0], []
 
 
-def _plain_png(data: bytes) -> Plain | None:
-    """Every checksum but that of the whole is verified: one that is wrong alone is its encoder's fault, no damage."""
+def plain_header(data: bytes) -> Header | None:
+    """What a file says of its picture; None unless it is wholly plain: of such a one the header tells nothing yet."""
+    try:
+        return _plain_png(data) if data.startswith(PNG_START) else _plain_jpeg(data)
+    except (IndexError, struct.error):  # it ends too early
+        return None
+
+
+def _plain_png(data: bytes) -> Header | None:
     known = PLAIN_PNGS.get(data[24:29])
     width, height = struct.unpack_from(">II", data, 16)
     if known is None or not _is_of_size(width, height) or not _has_plain_chunks(data):
         return None
-    mode, channels, by = known
-    pixels: Pixels = by(data, (height, width), channels)
-    return mode, pixels if channels == "rgb" else pixels[..., 0]
+    return Header("png", known[0], width, height)
+
+
+def _png_pixels(data: bytes, header: Header) -> Pixels:
+    """Every checksum but that of the whole is verified: one that is wrong alone is its encoder's fault, no damage."""
+    _, channels, by = PLAIN_PNGS[data[24:29]]
+    pixels: Pixels = by(data, (header.height, header.width), channels)
+    return pixels
 
 
 def _has_plain_chunks(data: bytes) -> bool:
@@ -97,16 +122,19 @@ def _has_plain_chunks(data: bytes) -> bool:
     return position == len(data)
 
 
-def _plain_jpeg(data: bytes) -> Plain | None:
+def _plain_jpeg(data: bytes) -> Header | None:
     found = _jpeg_frame(data)
     if found is None:
         return None
     height, width, components = found
     if components not in JPEG_MODES or not _is_of_size(width, height):
         return None
-    mode, channels = JPEG_MODES[components]
-    pixels: Pixels = decode_image_jpegturbo(data, channels)
-    return mode, pixels if channels == "rgb" else pixels[..., 0]
+    return Header("jpeg", JPEG_MODES[components], width, height)
+
+
+def _jpeg_pixels(data: bytes, header: Header) -> Pixels:
+    pixels: Pixels = decode_image_jpegturbo(data, "rgb" if header.mode == "RGB" else "mono")
+    return pixels
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:

@@ -16,10 +16,11 @@ FORMAT_VERSION = 1
 """Version of the on-disk contract (DESIGN.md §5); a reader refuses a manifest of another one."""
 
 Severity = Literal["error", "warning", "known"]
-Status = Literal["passed", "tolerated", "known", "warned", "failed"]
+Status = Literal["passed", "tolerated", "known", "warned", "unchecked", "failed"]
 GateName = Literal["metadata", "images", "documents"]
 Store = Literal["webdataset", "parquet"]
 Encoding = Literal["png", "jpeg"]
+DecodeCheck = Literal["full", "off"]
 
 STORES: tuple[Store, ...] = ("webdataset", "parquet")
 
@@ -393,6 +394,9 @@ class Dataset:
     """Largest share of rows that one error-severity expectation may send to quarantine before the gate fails."""
     allow_missing: float | None = None
     """Largest share of metadata rows without image; None is ``tolerance``."""
+    is_decoded: bool = True
+    """Whether the pixels of every image are looked at; False of a release that is prepared with ``--decode-check off``:
+    then nothing that takes pixels is known or judged, and identical files are the only identical images."""
 
     def drift_limits(self) -> dict[DriftKind, float]:
         """What of this dataset is compared, each with its limit."""
@@ -417,6 +421,8 @@ class Transform:
     encoding: Encoding = "png"
     quality: int | None = None
     """JPEG quality, 1–100; None for PNG."""
+    decode_check: DecodeCheck = "full"
+    """``off`` passes on undecoded what is stored as published; see :mod:`tasks.pass_through`."""
 
     @property
     def extension(self) -> str:
@@ -440,7 +446,8 @@ class Outcome:
     failed: int
     status: Status
     """passed: nothing failed · tolerated: failing rows were set aside, within the tolerance · known: as declared ·
-    warned: worth a look, blocks nothing · failed: the gate says no."""
+    warned: worth a look, blocks nothing · unchecked: nobody looked, for it takes pixels and no image was decoded ·
+    failed: the gate says no."""
     observed: str = ""
     """What was seen where the expectation is not about rows (a count, a set of columns), else counts of failing rows by
     where they belong, or up to five examples."""
@@ -461,6 +468,11 @@ class Verdict:
     def passed(self) -> bool:
         """Whether no outcome has failed."""
         return all(outcome.status != "failed" for outcome in self.outcomes)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """Codes of the expectations that were not judged: none of them has passed."""
+        return tuple(outcome.code for outcome in self.outcomes if outcome.status == "unchecked")
 
     def as_json(self) -> dict[str, Any]:
         """Plain mapping for report.json and the manifest."""
@@ -574,6 +586,23 @@ IMAGE_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
 normalised pixels at published size (shape and dtype included); ``intensity_*`` are in grey levels of ``bit_depth``
 (0–255 for 8, 0–65535 for 16) at published size; ``transform`` says what was done, step by step. From ``dark_share`` on,
 see :mod:`tasks.image_checks`."""
+
+HEADER_COLUMNS = (
+    "source_bytes",
+    "source_sha256",
+    "source_mode",
+    "source_width",
+    "source_height",
+    "width",
+    "height",
+    "channels",
+    "bit_depth",
+    "image_bytes",
+    "image_sha256",
+    "transform",
+)
+"""Those that a file and its header tell; the others take pixels, and are null in a release whose images were not
+decoded (:attr:`Dataset.is_decoded`)."""
 
 COMPARED_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("looks_inverted", pa.bool_()),

@@ -7,7 +7,7 @@ the size and the checksum stand fast. Headers are USTAR, or PAX for a long name;
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 MOST_NAME, MOST_SIZE = 100, 8**11
@@ -49,16 +49,19 @@ def planned(
     return found
 
 
-def joined(entries: Sequence[Entries], files: Sequence[Sequence[bytes]]) -> bytes:
-    """The tar; ``files`` column by column."""
-    parts: list[bytes] = []
+def pieces(entries: Sequence[Entries], files: Sequence[Sequence[bytes]]) -> Iterator[bytes]:
+    """The tar, one sample after the other; ``files`` column by column."""
+    size = 0
     for own, *contents in zip(entries, *files, strict=True):
+        parts: list[bytes] = []
         for entry, content in zip(own.files, (*contents, own.record), strict=True):
             parts += (entry.header, content, bytes(-entry.size % tarfile.BLOCKSIZE))
+        sample = b"".join(parts)
+        size += len(sample)
+        yield sample
     # As tarfile ends one: two empty blocks, and more up to a whole record.
     end = 2 * tarfile.BLOCKSIZE
-    size = sum(map(len, parts))
-    return b"".join([*parts, bytes(end + -(size + end) % tarfile.RECORDSIZE)])
+    yield bytes(end + -(size + end) % tarfile.RECORDSIZE)
 
 
 def header_of(name: str, size: int) -> bytes:

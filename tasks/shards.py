@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from tasks import shard_tars as tars
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
-from tasks.files import canonical_json, known_sha256, read_json, write_bytes, write_json
+from tasks.files import canonical_json, known_sha256, read_json, write_bytes, write_json, writing
 from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, AccountingError, Store, UnusableInput
 from tasks.storage import Location, copy_here, location, open_table, size_of
 
@@ -97,10 +98,12 @@ def in_reading_order(samples: pd.DataFrame, splits: tuple[str, ...]) -> pd.DataF
 
 def write_plan(samples: pd.DataFrame, schema: pa.Schema, path: Location) -> None:
     """The plan: one row group per shard, so that a worker reads its own rows only."""
+    table = pa.Table.from_pandas(samples, schema=schema, preserve_index=False)
+    sizes = samples["position"].value_counts(sort=False)
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema) as writer:
-        for _, part in samples.groupby("position", sort=True):
-            writer.write_table(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
+        for end, size in zip(sizes.cumsum(), sizes, strict=True):
+            writer.write_table(table.slice(end - size, size))
     write_bytes(path, buffer.getvalue())
 
 
@@ -204,13 +207,13 @@ def _write(
     files = [images, masks] if masks else [images]
     written: dict[str, Any] = {}
     for store in stores:
-        if store == "webdataset":
-            data = tars.joined(entries, files)
-        else:
-            data = parquet_bytes(plain, images, shard.extension, masks)
-        write_bytes(staging / shard.path(store), data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        written[store] = {"path": shard.path(store), "bytes": len(data), "sha256": sha256}
+        with writing(staging / shard.path(store)) as stream:
+            if store == "webdataset":
+                for piece in tars.pieces(entries, files):
+                    stream.write(piece)
+            else:
+                write_parquet(stream, plain, images, shard.extension, masks)
+        written[store] = {"path": shard.path(store), "bytes": stream.size_bytes, "sha256": stream.sha256}
     return written
 
 
@@ -312,10 +315,12 @@ def entries_of(rows: pa.Table, records: Sequence[bytes], extension: str) -> list
     return tars.planned(rows["sample_id"].to_pylist(), endings, sizes, records)
 
 
-def parquet_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()) -> bytes:
-    """The same samples as one Parquet row group; ``image`` is a struct of ``bytes`` and ``path``, stored plain.
+def write_parquet(
+    stream: Any, rows: pa.Table, images: Sequence[bytes], extension: str, masks: Sequence[bytes] = ()
+) -> None:
+    """The same samples as one Parquet row group, to a file that is open.
 
-    So is ``mask``, where there are masks.
+    ``image`` is a struct of ``bytes`` and ``path``, stored plain; so is ``mask``, where there are masks.
     """
     table = rows.add_column(1, pa.field("image", IMAGE), _files(rows, images, extension))
     if masks:
@@ -324,23 +329,23 @@ def parquet_bytes(rows: pa.Table, images: Sequence[bytes], extension: str, masks
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     plain = [f"{name}.bytes" for name in features]
     leaves = _leaf_paths(table.schema)
-    buffer = io.BytesIO()
     pq.write_table(
         table,
-        buffer,
+        stream,
         row_group_size=len(images),
         use_dictionary=[path for path in leaves if path not in plain],
         compression={path: "NONE" if path in plain else "SNAPPY" for path in leaves},
         write_statistics=["sample_id"],
         write_page_index=True,
     )
-    return buffer.getvalue()
 
 
 def _files(rows: pa.Table, files: Sequence[bytes], extension: str) -> pa.Array:
-    names = rows["sample_id"].to_pylist()
-    values = [{"bytes": file, "path": f"{name}.{extension}"} for name, file in zip(names, files, strict=True)]
-    return pa.array(values, IMAGE)
+    ends = np.cumsum([0, *map(len, files)], dtype=np.int32)  # a shard is far below 2 GiB
+    # Put together by Python and not by Arrow, which would copy them again each time that its memory has to grow.
+    content = pa.Array.from_buffers(pa.binary(), len(files), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(files))])
+    paths = [f"{name}.{extension}" for name in rows["sample_id"].to_pylist()]
+    return pa.StructArray.from_arrays([content, pa.array(paths, pa.string())], fields=list(IMAGE))
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ from tasks.images import convert
 from tasks.lake import Lake, latest_release
 from tasks.masks import convert_mask
 from tasks.member_places import place_of
+from tasks.pass_through import pass_through
 from tasks.raw_again import Origin, RawAgain, has_header, lines_of, role_of
 from tasks.release.stored import read_range
 from tasks.schema import DataRefused, Dataset, ScanmillError, Transform, UnusableInput
@@ -195,7 +196,8 @@ def _in_parquet(path: Location, row: int) -> dict[str, Any]:
 
 def _transform(manifest: Mapping[str, Any]) -> Transform:
     parameters = manifest["parameters"]
-    return Transform(parameters["size"], parameters["encoding"], parameters["quality"])
+    decode_check = parameters.get("decode_check", "full")  # releases of before it could be left out have none
+    return Transform(parameters["size"], parameters["encoding"], parameters["quality"], decode_check)
 
 
 def _conversion(traced: Traced, row: Mapping[Any, Any], origin: Mapping[Any, Any]) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def _conversion(traced: Traced, row: Mapping[Any, Any], origin: Mapping[Any, Any
     is_kept = bool(chunk) and (traced.reference.lake.chunks / f"{chunk}.parquet").is_file()
     return {
         "steps": str(row["transform"]).split("; "),
-        "parameters": {name: traced.manifest["parameters"][name] for name in ("size", "encoding", "quality")},
+        "parameters": asdict(_transform(traced.manifest)),
         "chunk": chunk,
         "chunk_is_kept": is_kept,
     }
@@ -372,7 +374,7 @@ def _checks(traced: Traced, row: Mapping[Any, Any], told: Mapping[str, Any]) -> 
         yield _again(
             traced,
             "conversion",
-            lambda: convert(data, _transform(traced.manifest), traced.dataset.image).encoded,
+            lambda: _encoded(traced, data),
             str(row["image_sha256"]),
         )
     if "mask" in told:
@@ -440,6 +442,14 @@ def _reread(traced: Traced, what: str, place: Mapping[str, Any], sha256: str) ->
     is_same = hashlib.sha256(data).hexdigest() == sha256
     said = "has the sha256 that the release names" if is_same else "has other bytes than the release was made of"
     return data, Check(what, is_same, f"{place['member']} {said}")
+
+
+def _encoded(traced: Traced, data: bytes) -> bytes:
+    transform, rules = _transform(traced.manifest), traced.dataset.image
+    if transform.decode_check == "full":
+        return convert(data, transform, rules).encoded
+    _, encoded = pass_through(data, transform, rules)
+    return data if encoded is None else encoded
 
 
 def _again(traced: Traced, what: str, make: Callable[[], bytes], sha256: str) -> Check:

@@ -29,12 +29,13 @@ from tasks.datasets import catalogue
 from tasks.files import sha256_file
 from tasks.samples import escape_key, unescape_key
 from tasks.schema import CANONICAL, COMPARED_COLUMNS, IMAGE_COLUMNS, MASK_COLUMNS, QUARANTINE, Dataset, UnusableInput
-from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, parquet_bytes, plan_shards, read_images
+from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, plan_shards, read_images
 from tests import raw_files
 from tests.conftest import Prepare
 from tests.fakes import damage
 from tests.fakes.mammography_density import ARCHIVE, LESIONS, ROOT
 from tests.release_files import files_of, outcomes_of
+from tests.tiny_releases import parquet_of
 
 ROW_GROUP_LIMIT = 64 * 2**20
 
@@ -323,7 +324,7 @@ def test_a_row_group_of_the_largest_shard_stays_within_64_mib() -> None:
     plan_shards(frame, ("train",), "made-up", "png")
     first = frame[frame["position"] == 0]
     rows = pa.table({"sample_id": [f"sample_{number:06d}" for number in first.index]})
-    data = parquet_bytes(rows, [bytes(size) for size in first["image_bytes"]], "png")
+    data = parquet_of(rows, [bytes(size) for size in first["image_bytes"]])
     assert len(first) >= 60
     assert pq.read_metadata(pa.BufferReader(data)).row_group(0).total_byte_size <= ROW_GROUP_LIMIT
 

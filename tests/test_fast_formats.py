@@ -13,7 +13,7 @@ import pytest
 from tasks import plain_zips
 from tasks.archives import Archive, MemberRefused, list_members, read_member
 from tasks.schema import UnusableInput
-from tasks.shard_tars import joined, planned
+from tasks.shard_tars import pieces, planned
 
 RNG = np.random.default_rng(3)
 
@@ -98,7 +98,7 @@ def test_a_shards_tar_is_the_one_that_tarfile_writes(stem: str) -> None:
                 entry = tarfile.TarInfo(f"{name}.{ending}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
-    written = joined(entries, [images, masks])
+    written = b"".join(pieces(entries, [images, masks]))
     assert written == expected.getvalue()
     for own, image in zip(entries, images, strict=True):
         assert written[own.files[0].offset :][: len(image)] == image

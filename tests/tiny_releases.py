@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from tasks.files import readable_json
 from tasks.release.manifest import name_of
-from tasks.shard_tars import joined
-from tasks.shards import Shard, entries_of, parquet_bytes, records_of
+from tasks.shard_tars import pieces
+from tasks.shards import Shard, entries_of, records_of, write_parquet
 
 DATASET = "tiny"
 ABOUT = {
@@ -74,9 +74,10 @@ def write_release(
             ]
             beside = [png(mask) for mask in masks[split][first:][:shard_samples]] if masks else []
             rows = _rows(split, first, files, beside)
+            entries = entries_of(rows, records_of(rows), "png")
             contents = {
-                "webdataset": joined(entries_of(rows, records_of(rows), "png"), [files, beside] if beside else [files]),
-                "parquet": parquet_bytes(rows, files, "png", beside),
+                "webdataset": b"".join(pieces(entries, [files, beside] if beside else [files])),
+                "parquet": parquet_of(rows, files, beside),
             }
             for store in stores:
                 path = shard.path(store)  # type: ignore[arg-type]
@@ -102,6 +103,13 @@ def write_release(
         (folder / path).write_bytes(content)
     point_to(folder)
     return folder
+
+
+def parquet_of(rows: pa.Table, files: Sequence[bytes], masks: Sequence[bytes] = ()) -> bytes:
+    """A Parquet shard of PNGs."""
+    buffer = io.BytesIO()
+    write_parquet(buffer, rows, files, "png", masks)
+    return buffer.getvalue()
 
 
 def point_to(folder: Path) -> None:

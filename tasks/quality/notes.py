@@ -15,8 +15,8 @@ from tasks.quality.facts import ReleaseFacts, ReportFacts
 from tasks.quality.wording import count, gate_line, level, plural, share, tally
 from tasks.schema import Outcome
 
-Kind = Literal["blocks", "leak", "warned", "known", "drift", "refused", "terms"]
-KINDS: tuple[Kind, ...] = ("blocks", "leak", "warned", "known", "drift", "refused", "terms")
+Kind = Literal["blocks", "unchecked", "leak", "warned", "known", "drift", "refused", "terms"]
+KINDS: tuple[Kind, ...] = ("blocks", "unchecked", "leak", "warned", "known", "drift", "refused", "terms")
 """Most serious first."""
 LEAKS = ("predict-copies-labelled", "predict-shows-labelled", "group-crosses-splits", "pixels-cross-splits")
 """Expectations that say that what a model is scored on can be seen in training."""
@@ -39,7 +39,7 @@ class Note:
 
 def of_release(facts: ReleaseFacts) -> list[Note]:
     """Every note, most serious first, in the order of the gates within a kind."""
-    notes = [*_outcomes(facts), *_refused(facts), *_terms(facts)]
+    notes = [*_unchecked(facts), *_outcomes(facts), *_refused(facts), *_terms(facts)]
     if isinstance(facts, ReportFacts):
         notes += [*_pairs(facts), *_overlap(facts), *_drift(facts)]
     return sorted(notes, key=lambda note: KINDS.index(note.kind))
@@ -58,6 +58,12 @@ def _outcomes(facts: ReleaseFacts) -> Iterator[Note]:
         elif outcome.status in ("warned", "known") or (outcome.status == "tolerated" and outcome.code in NEAR):
             kind: Kind = "leak" if is_leak else "drift" if _is_drift(outcome) else "warned"
             yield Note(kind, f"Expected: {outcome.sentence} {_counts(outcome)}", where)
+
+
+def _unchecked(facts: ReleaseFacts) -> Iterator[Note]:
+    """One for all that was left out: that nothing is said of it must not be taken for nothing found."""
+    if codes := [code for verdict in facts.verdicts for code in verdict.unchecked]:
+        yield Note("unchecked", f"No image was decoded, so it is not checked: {', '.join(codes)}.", "#gates")
 
 
 def _counts(outcome: Outcome) -> str:
@@ -119,6 +125,7 @@ def answer(facts: ReleaseFacts, notes: Sequence[Note]) -> dict[str, str]:
     """What the page answers to “may I use it?”: ``title``, its ``tone`` (good, warn, bad, quiet), ``line``."""
     failed = [verdict for verdict in facts.verdicts if not verdict.passed]
     has_leak = any(note.kind == "leak" for note in notes)
+    is_unchecked = any(note.kind == "unchecked" for note in notes)
     whose = "the publisher’s splits" if all(note.is_known for note in notes if note.kind == "leak") else "splits"
     gates = " and ".join(f"the {verdict.gate} gate" for verdict in failed) + " failed"
     line = gate_line(facts.verdicts, tally(facts))
@@ -127,9 +134,10 @@ def answer(facts: ReleaseFacts, notes: Sequence[Note]) -> dict[str, str]:
         return {"title": "No", "tone": "bad" if failed else "quiet", "line": why}
     if failed:
         return {"title": "At your own risk", "tone": "warn", "line": f"Published although {gates}. {line}."}
-    title = f"Yes, with care: {whose} leak" if has_leak else "Yes"
+    cares = [f"{whose} leak"] if has_leak else []
+    cares += ["no image was decoded"] if is_unchecked else []
     return {
-        "title": title,
-        "tone": "warn" if has_leak else "good",
+        "title": f"Yes, with care: {' and '.join(cares)}" if cares else "Yes",
+        "tone": "warn" if cares else "good",
         "line": f"Published. {line}." if line else "Published.",
     }

@@ -50,7 +50,7 @@ GATES: tuple[tuple[str, str], ...] = (
 )
 GATE_NOTES: Mapping[str, str] = {
     "metadata": "Checked on the publisher’s tables, before any image is decoded.",
-    "images": "Checked on the decoded images and the splits, before anything is published.",
+    "images": "Checked on the images and the splits, before anything is published.",
     "documents": "Checked on the documents as taken apart, before anything is published.",
 }
 

@@ -9,15 +9,23 @@ from typing import Any
 from tasks.quality.facts import DocumentFacts, ReleaseFacts, ReportFacts
 from tasks.schema import Status, Verdict
 
-ORDER: tuple[Status, ...] = ("failed", "warned", "known", "tolerated", "passed")
+ORDER: tuple[Status, ...] = ("failed", "unchecked", "warned", "known", "tolerated", "passed")
 """Outcomes that want reading come first."""
 SET_ASIDE: tuple[Status, ...] = ("tolerated", "warned")
-GLYPHS: Mapping[str, str] = {"passed": "✓", "tolerated": "≈", "known": "◆", "warned": "!", "failed": "✕"}
+GLYPHS: Mapping[str, str] = {
+    "passed": "✓",
+    "tolerated": "≈",
+    "known": "◆",
+    "warned": "!",
+    "unchecked": "?",
+    "failed": "✕",
+}
 MEANINGS: Mapping[str, str] = {
     "passed": "nothing failed",
     "tolerated": "failing rows were set aside, within the tolerance",
     "known": "a defect of the published data, no worse than declared",
     "warned": "worth a look, blocks nothing",
+    "unchecked": "not checked: it takes pixels, and no image was decoded",
     "failed": "the gate says no",
 }
 
@@ -50,6 +58,8 @@ def gate_line(verdicts: Sequence[Verdict], tally: Mapping[Status, int]) -> str:
     if tally["known"]:
         parts.append(plural(tally["known"], "known defect"))
     parts += [f"{tally[status]} {status}" for status in SET_ASIDE if tally[status]]
+    if tally["unchecked"]:
+        parts.append(f"{tally['unchecked']} not checked")
     line = ", ".join(parts)
     return line[:1].upper() + line[1:]
 

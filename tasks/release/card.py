@@ -41,8 +41,9 @@ STATUSES: Mapping[Status, str] = {
     "tolerated": "found no more than is tolerated",
     "known": "found what is known of the published data",
     "passed": "passed",
+    "unchecked": "were NOT CHECKED",
 }
-"""What is said of so many checks, the worst first."""
+"""What is said of so many checks, the worst first; what was not checked last, where it is read."""
 
 
 class Verbatim(str):
@@ -87,6 +88,7 @@ def terms(dataset: Dataset, manifest: Mapping[str, Any], verdicts: Sequence[Verd
     return {
         "found": ", ".join(f"{statuses[status]:,} {words}" for status, words in STATUSES.items() if statuses[status]),
         "checks": statuses.total(),
+        "unchecked": [code for verdict in verdicts for code in verdict.unchecked],
         "sections": datasheet.sections(dataset, manifest),
         "answer": datasheet.redistribution_answer(dataset),
         "licence_link": link(licence_url(dataset.licence) or dataset.terms.licence_url or dataset.homepage),
@@ -169,7 +171,7 @@ def _known_rows(
     dataset: Dataset, outcomes: Sequence[Outcome], *, only_leaks: bool = False
 ) -> Iterator[tuple[str, int, int | str, str]]:
     """Statement, rows in a complete copy, rows found here, source."""
-    found = {outcome.code: outcome.failed for outcome in outcomes}
+    found = {outcome.code: outcome.failed for outcome in outcomes if outcome.status != "unchecked"}
     for known in dataset.known:
         if only_leaks and not known.is_leak:
             continue

@@ -13,6 +13,10 @@ from tasks.schema import Dataset
 UNKNOWN = "Not known."
 
 MAINTENANCE = "This folder is never changed: corrected raw data, another parameter or scanmill make another release."
+UNDECODED = (
+    "Images that are stored as they were published were not decoded, so whether their pixels are sound is not known; "
+    "the others were"
+)
 IMPUTATION = (
     "Nothing is imputed: what cannot be read is null, and the publisher's own text stays in the columns meta.*."
 )
@@ -78,7 +82,8 @@ def processing(dataset: Dataset, manifest: Mapping[str, Any]) -> tuple[str, ...]
 
 def _conversion(dataset: Dataset, parameters: Mapping[str, Any]) -> Iterator[str]:
     rules = dataset.image
-    yield "Every image was decoded once; what cannot be used is in quarantine.parquet with its reason, not repaired."
+    looked_at = "Every image was decoded once" if parameters.get("decode_check", "full") == "full" else UNDECODED
+    yield f"{looked_at}; what cannot be used is in quarantine.parquet with its reason, not repaired."
     if rules.hides_outside_scan:
         yield "Everything outside the scan sector was blackened before anything was hashed or stored."
     if rules.to_grey:

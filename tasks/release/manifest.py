@@ -71,8 +71,10 @@ def manifest(
 ) -> dict[str, Any]:
     """The manifest of a staged release; holds no wall-clock, so equal releases have equal manifests.
 
-    ``splits`` as :func:`count_splits` gives them.
+    ``splits`` as :func:`count_splits` gives them. ``unchecked``, where there are any, are codes of expectations that
+    the gates left out: a gate that passed says nothing of them.
     """
+    unchecked = [code for verdict in verdicts for code in verdict.unchecked]
     return {
         **about,
         "release": release,
@@ -82,6 +84,7 @@ def manifest(
         "files": list_files(staging, {str(shard["path"]) for shard in shards}),
         "accounting": accounting.as_json(),
         "gates": {verdict.gate: verdict.passed for verdict in verdicts},
+        **({"unchecked": unchecked} if unchecked else {}),
     }
 
 

@@ -15,7 +15,7 @@ from tasks.accounting import members_of
 from tasks.datasets import catalogue
 from tasks.files import read_frame, read_json, sha256_file
 from tasks.lake import Lake, latest_release
-from tasks.progress import Meter
+from tasks.progress import ByteMeter
 from tasks.release import document_record
 from tasks.release.manifest import PAGE, count_splits, is_volatile, name_of
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
@@ -39,6 +39,8 @@ class Verification:
     problems: tuple[str, ...]
     documents: int | None = None
     """Of a document release, which has no samples."""
+    unchecked: tuple[str, ...] = ()
+    """Codes of the expectations that its gates left out."""
 
 
 def verify(lake: Lake, release: str) -> Verification:
@@ -61,7 +63,10 @@ def verify(lake: Lake, release: str) -> Verification:
         problems += _content_problems(folder, manifest, {problem.partition(": ")[0] for problem in problems})
     samples = sum(int(split["samples"]) for split in manifest["splits"].values())
     size_bytes = sum(int(entry["bytes"]) for entry in listed)
-    return Verification(release, len(listed), size_bytes, samples, tuple(problems), manifest.get("documents"))
+    unchecked = tuple(manifest.get("unchecked", ()))
+    return Verification(
+        release, len(listed), size_bytes, samples, tuple(problems), manifest.get("documents"), unchecked
+    )
 
 
 def _said(error: BaseException) -> str:
@@ -99,7 +104,7 @@ def _header_problems(manifest: Mapping[str, Any], release: str) -> Iterator[str]
 
 
 def _file_problems(folder: Location, listed: list[dict[str, Any]]) -> list[str]:
-    meter = Meter("verify", sum(int(entry["bytes"]) for entry in listed) // 2**20, "MiB")
+    meter = ByteMeter("verify", sum(int(entry["bytes"]) for entry in listed))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         checked = pool.map(lambda entry: _file_problem(folder, entry, meter.add), listed)
         return [problem for problem in checked if problem]
@@ -107,13 +112,12 @@ def _file_problems(folder: Location, listed: list[dict[str, Any]]) -> list[str]:
 
 def _file_problem(folder: Location, entry: Mapping[str, Any], tick: Callable[[int], None]) -> str:
     path = folder / str(entry["path"])
-    tick(int(entry["bytes"]) // 2**20)
     size = size_of(path)
     if size is None:
         return f"{entry['path']}: is missing"
     if size != entry["bytes"]:
         return f"{entry['path']}: has {size} bytes, {entry['bytes']} expected"
-    if sha256_file(path) != entry["sha256"]:
+    if sha256_file(path, tick) != entry["sha256"]:
         return f"{entry['path']}: bytes were changed (sha256 differs)"
     return ""
 
@@ -172,5 +176,8 @@ def _quarantine_problems(quarantined: int, manifest: Mapping[str, Any]) -> Itera
 def _report_problems(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
     if {verdict["gate"]: verdict["passed"] for verdict in report["verdicts"]} != manifest["gates"]:
         yield "manifest.json: what it says of the gates is not what quality/report.json says"
+    left_out = [o["code"] for v in report["verdicts"] for o in v["outcomes"] if o["status"] == "unchecked"]
+    if left_out != manifest.get("unchecked", []):
+        yield "manifest.json: what it says was not checked is not what quality/report.json says"
     if report["accounting"] != manifest["accounting"]:
         yield "manifest.json: its accounting is not that of quality/report.json"

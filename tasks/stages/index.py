@@ -14,7 +14,8 @@ from tasks.credentials import Credentials
 from tasks.datasets import find
 from tasks.files import digest, sweep, write_json
 from tasks.lake import STAGING_PREFIX, WORK, Lake
-from tasks.raw_memory import HashMemory, hash_members, remembering
+from tasks.memory import giving_back
+from tasks.raw_memory import HashMemory, hash_archives, remembering
 from tasks.release.manifest import insist_on_gates, is_published, name_of, point_to
 from tasks.samples import index_members, set_nested_copies_aside
 from tasks.schema import STORES, Dataset, Lock, UnusableInput
@@ -54,6 +55,7 @@ def _unlocked(archive: Archive, lock: Lock, secrets: Credentials, *, insist: boo
     return replace(archive, is_lockable=True, password=secrets.get(lock.secret))
 
 
+@giving_back
 def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = False) -> Plan:
     """List and hash the input; unless its release is published already, write ``members.parquet``.
 
@@ -171,8 +173,9 @@ def _hash_inputs(
     inputs: list[dict[str, Any]] = []
     identities: dict[str, str] = {}
     hashes: dict[str, str] = {}
+    hashed = hash_archives(archives, memory)
     for archive in archives:
-        identity, by_name = hash_members(archive, memory)
+        identity, by_name = hashed[archive.name].identity, hashed[archive.name].by_member
         identities[archive.name] = identity
         hashes |= by_name
         own = members[members["archive"] == archive.name]

@@ -16,9 +16,10 @@ from tasks.archives import Archive
 from tasks.datasets import find
 from tasks.files import read_frame, read_json, write_bytes
 from tasks.lake import Lake
+from tasks.pass_through import why_not
 from tasks.release.manifest import identity
 from tasks.samples import check_columns, entry_schema, meta_columns
-from tasks.schema import STORES, Dataset, Encoding, GateName, Store, Transform, Verdict
+from tasks.schema import STORES, Dataset, DecodeCheck, Encoding, GateName, Store, Transform, UnusableInput, Verdict
 from tasks.storage import Location, as_local_folder, location
 from tasks.table_choice import ChosenTable, as_json
 
@@ -105,17 +106,24 @@ def request(
     table: str | None = None,
     splits: str | None = None,
     allow_missing: float | None = None,
+    decode_check: DecodeCheck = "full",
 ) -> Request:
-    """A request from a user's words: ``size`` None is the dataset's own, 0 the published size."""
+    """A request from a user's words: ``size`` None is the dataset's own, 0 the published size.
+
+    Raises :class:`UnusableInput` where images that are not to be decoded have to be.
+    """
     chosen = find(dataset).image.size if size is None else size or None
-    transform = Transform(size=chosen, encoding=encoding, quality=quality if encoding == "jpeg" else None)
+    transform = Transform(chosen, encoding, quality if encoding == "jpeg" else None, decode_check)
+    if decode_check == "off" and (why := why_not(find(dataset), transform)):
+        raise UnusableInput(f"--decode-check off does not go with this: {why}")
     home = str(location(lake))
     return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, splits, allow_missing)
 
 
 def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
-    """The declaration as it holds for these tables, and for what the request allows to be missing."""
+    """The declaration as it holds for these tables, and for what the request leaves out or allows to be missing."""
     dataset = find(request.dataset).judged_by({table.form for table in tables if table.form})
+    dataset = replace(dataset, is_decoded=request.transform.decode_check == "full")
     return dataset if request.allow_missing is None else replace(dataset, allow_missing=request.allow_missing)
 
 

@@ -13,6 +13,7 @@ from tasks import checks, shards
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, write_bytes, write_json
 from tasks.lake import latest_release
+from tasks.memory import give_back, giving_back
 from tasks.quality import changes, drift
 from tasks.quality.drift import Shift
 from tasks.quality.facts import ReportFacts
@@ -30,6 +31,7 @@ from tasks.stages.plan import Plan, about, inputs, verdicts
 from tasks.storage import Location, is_remote, location, move, remove_tree
 
 
+@giving_back
 def describe(plan: Plan, *, is_published: bool) -> Location:
     """The data-quality report, of a release to be published or of one that a gate refused. Returns its page."""
     samples = _report_samples(plan)
@@ -43,8 +45,9 @@ def describe(plan: Plan, *, is_published: bool) -> Location:
         drift=drift.between_splits(plan.dataset, samples),
         drift_before=drift_before,
         release_before=before,
-        **(_likeness(plan) if len(samples) else {}),
+        **(_likeness(plan) if len(samples) and plan.dataset.is_decoded else {}),
     )
+    give_back()
     folder = plan.staging / "quality"
     told = {"dataset": plan.dataset.name, "before": before, "after": plan.release}
     write_json(folder / "drift.json", {**told, "shifts": [shift.as_json() for shift in drift_before]})

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks import boxes, checks, leakage, orientation, shards
-from tasks.files import read_frame, read_schema, read_table, write_bytes, write_json
+from tasks.chunks import distrusting
+from tasks.files import read_frame, read_schema, write_bytes, write_json
 from tasks.images import HISTOGRAM_BINS
+from tasks.memory import give_back, giving_back
 from tasks.pairing import MASK_PLACE
 from tasks.quality import drift
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
 from tasks.stages.plan import Plan, local_docs, parquet, read_entries, write_entries, write_frame
+from tasks.storage import Location, open_table
 
 READ_APART = "histogram"
 """Column of images that is read when it is needed: of 112,120 it is 57 MB."""
+HISTOGRAMS_AT_ONCE = 1024
 AT_ONCE = 4096
-"""Rows of such a column that are held as single values."""
+"""Rows of such columns, and of fingerprints, that are held at a time."""
 
 
+@giving_back
 def validate_images(plan: Plan, judge: Judge) -> Verdict:
     """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
     entries = read_entries(plan.work / "entries-checked.parquet")
@@ -38,8 +45,10 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
     samples.index = pd.Index(samples["entry"])
     read = reader(plan)
     samples, alike = assign_groups_and_splits(samples, plan.dataset, read)
+    give_back()
     is_shown = samples["pixel_sha256"].notna() & plan.dataset.appearance.is_oriented
     samples = samples.join(orientation.compare(samples["view"], is_shown, leakage.squares(samples, read, "thumbnail")))
+    give_back()
     checked = checks.with_image_checks(samples, plan.dataset)
     checked = checked.join(leakage.as_checks(alike, samples, plan.dataset))
     shifts = drift.between_splits(plan.dataset, samples[samples["reason"] == ""])
@@ -47,11 +56,14 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
     with local_docs(plan) as docs:
         verdict, refused, _ = judge(checked, plan.dataset, "images", docs)
     _mark_refused(entries, checked, refused)
+    del checked
+    give_back()
     for column in ("source_sha256", *(("mask_source_sha256",) if plan.dataset.has_masks else ())):
         entries[column] = samples[column].reindex(entries["entry"]).to_numpy()
     write_entries(plan.work / "entries-checked.parquet", entries, plan.dataset)
     kept = samples[~samples["entry"].isin(list(refused))]
     _write_samples(plan, kept)
+    give_back()
     _write_likeness(plan, kept, alike, read)
     write_json(plan.work / "verdict-images.json", verdict.as_json())
     return verdict
@@ -74,22 +86,30 @@ def reader(plan: Plan) -> leakage.Read:
 
     def read(places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
         order = sorted(range(len(places)), key=places.__getitem__)  # so that every chunk is read once
-        parts = [order[begin : begin + AT_ONCE] for begin in range(0, len(order), AT_ONCE)]
         found = np.empty((0, 0), np.uint8)
-        for part in parts:
-            rows = _rows(plan, [places[n] for n in part], column)
-            if part is parts[0]:
-                found = np.empty((len(places), rows.shape[1]), np.uint8)
-            found[part] = rows
+        for name, own in groupby(order, key=lambda n: places[n][0]):
+            numbers = list(own)
+            stored = _in_chunk(plan.lake.chunks / name, [places[n][1] for n in numbers], column)
+            if not len(found):
+                found = np.empty((len(places), stored.shape[1]), np.uint8)
+            found[numbers] = stored
         return found
 
     return read
 
 
-def _rows(plan: Plan, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
-    stored = shards.in_chunks(places, plan.lake.chunks, column)
-    found = np.frombuffer(b"".join(value for value in stored if value is not None), np.uint8)
-    return found.reshape(len(places), -1)
+def _in_chunk(path: Location, rows: Sequence[int], column: leakage.Column) -> npt.NDArray[np.uint8]:
+    """What these rows hold in that column, all of one length, (n, length); row groups without any are not read."""
+    with distrusting(path), open_table(path) as stream:
+        opened = pq.ParquetFile(stream, page_checksum_verification=True)
+        sizes = np.array([opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)])
+        begins = np.cumsum(sizes) - sizes
+        groups, own = np.unique(np.searchsorted(begins, rows, side="right") - 1, return_inverse=True)
+        values = opened.read_row_groups(groups.tolist(), columns=[column])[column]
+    skipped = begins[groups] - (np.cumsum(sizes[groups]) - sizes[groups])
+    taken = values.take(pa.array(np.asarray(rows) - skipped[own])).combine_chunks()
+    ends = np.frombuffer(taken.buffers()[1], np.int32)[taken.offset : taken.offset + len(taken) + 1]
+    return np.frombuffer(taken.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(len(rows), -1)
 
 
 def assign_groups_and_splits(
@@ -113,7 +133,10 @@ def assign_groups_and_splits(
 
 
 def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame, read: leakage.Read) -> None:
-    """The pairs that are left, and the fingerprints by which another dataset's release can be held against this one."""
+    """The pairs that are left, and the fingerprints by which another dataset's release can be held against this one;
+    of images that nobody looked at neither: an empty table would say that none are alike."""
+    if not plan.dataset.is_decoded:
+        return
     names = set(kept["sample_id"])
     left = alike[alike["sample_a"].isin(names) & alike["sample_b"].isin(names)]
     write_frame(plan.staging / "quality" / "near_duplicates.parquet", left, leakage.PAIRS)
@@ -121,16 +144,24 @@ def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame, read: l
     places = list(zip(ordered["chunk"], ordered["chunk_row"], strict=True))
     stored = read(places, "fingerprint")
     parts = (stored[begin : begin + AT_ONCE] for begin in range(0, len(stored), AT_ONCE))
-    prints = pa.chunked_array([[row.tobytes() for row in part] for part in parts], pa.binary())
+    prints = pa.chunked_array([_as_binary(part) for part in parts], pa.binary())
     table = pa.Table.from_pandas(ordered[["sample_id", "pixel_sha256"]], preserve_index=False)
     write_bytes(plan.staging / "fingerprints.parquet", parquet(table.append_column("fingerprint", prints)))
 
 
+def _as_binary(rows: npt.NDArray[np.uint8]) -> pa.Array:
+    """Rows of bytes as they are, without an object for each."""
+    ends = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(rows.shape[1])
+    return pa.Array.from_buffers(pa.binary(), len(rows), [None, pa.py_buffer(ends), pa.py_buffer(rows)])
+
+
 def _image_detail(row: dict[Hashable, Any]) -> str:
+    header = f"{row['source_width']:.0f}x{row['source_height']:.0f} {row['source_mode']}"
+    if pd.isna(row["intensity_mean"]):
+        return header
     return (
-        f"{row['source_width']:.0f}x{row['source_height']:.0f} {row['source_mode']}, grey levels "
-        f"{row['intensity_min']:.0f}–{row['intensity_max']:.0f}, mean {row['intensity_mean']:.1f}, "
-        f"standard deviation {row['intensity_std']:.2f}"
+        f"{header}, grey levels {row['intensity_min']:.0f}–{row['intensity_max']:.0f}, mean "
+        f"{row['intensity_mean']:.1f}, standard deviation {row['intensity_std']:.2f}"
     )
 
 
@@ -148,14 +179,22 @@ def _write_samples(plan: Plan, kept: pd.DataFrame) -> None:
 
 
 def _histograms(plan: Plan, samples: pd.DataFrame) -> dict[str, list[int]]:
-    """Grey levels of all pixels of each split."""
-    stored = read_table(plan.work / "images.parquet", ["histogram"])["histogram"].combine_chunks()
-    numbers = np.cumsum(np.asarray(stored.is_valid())) - 1  # of an image among those that could be read
-    counts = stored.drop_null().flatten().to_numpy().reshape(-1, HISTOGRAM_BINS)
-    return {
-        str(split): [int(n) for n in counts[numbers[part["image_row"].to_numpy(np.int64)]].sum(axis=0)]
-        for split, part in samples.groupby("split")
-    }
+    """Grey levels of all pixels of each split; nothing where no pixel was looked at."""
+    if not plan.dataset.is_decoded:
+        return {}
+    splits, names = pd.factorize(samples["split"], sort=True)
+    sums = np.zeros((len(names), HISTOGRAM_BINS), np.int64)
+    with open_table(plan.work / "images.parquet") as stream:
+        stored = pq.ParquetFile(stream, page_checksum_verification=True)
+        split_of = np.full(stored.metadata.num_rows, -1)
+        split_of[samples["image_row"].to_numpy(np.int64)] = splits
+        for batch in stored.iter_batches(HISTOGRAMS_AT_ONCE, columns=[READ_APART]):
+            own, split_of = split_of[: len(batch)], split_of[len(batch) :]
+            is_read = np.asarray(batch.column(0).is_valid())
+            counts = batch.column(0).drop_null().flatten().to_numpy().reshape(-1, HISTOGRAM_BINS)
+            for number in range(len(names)):
+                sums[number] += counts[own[is_read] == number].sum(axis=0)
+    return {str(name): row.tolist() for name, row in zip(names, sums, strict=True)}
 
 
 def _plan_schema(dataset: Dataset, frame: pd.DataFrame) -> pa.Schema:
