@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from flows import cli_learning, cli_quarantine, cli_trace, summary
+from flows import cli_learning, cli_quarantine, cli_signing, cli_trace, summary
 from flows.command_line import (
     AsJson,
     LakeFolder,
@@ -99,6 +99,7 @@ def _print_version(wanted: bool) -> None:
 
 app.add_typer(cli_learning.app)
 app.add_typer(cli_quarantine.app)
+app.add_typer(cli_signing.app)
 app.add_typer(cli_trace.app)
 
 
@@ -345,16 +346,30 @@ def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) 
         return dict(flow(dataset=dataset, raw=raw or None, lake=lake, **options))
 
 
-@app.command(epilog="Example: `scanmill verify lake/nih-chest-xray`")
-def verify(reference: Reference, as_json: AsJson = False, progress: ShowProgress = None) -> None:
-    """Every checksum, the accounting, the pointer; exit 1 names what is wrong."""
+@app.command(
+    epilog="Examples: `scanmill verify lake/nih-chest-xray` · `scanmill verify lake/nih-chest-xray --key alice.key.pub`"
+)
+def verify(
+    reference: Reference,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="FILE", help="A public key: its holder must have signed. Repeat: one of several."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+) -> None:
+    """Every checksum, the accounting, the pointer, and with --key the signature; exit 1 names what is wrong."""
     with errors_as_exit_codes(as_json):
         from tasks.lake import latest_release, locate
+        from tasks.release.signature import public_key
         from tasks.release.verify import verify as verify_release
 
         lake, release = locate(reference)
+        wanted = [public_key(key) for key in keys or ()]
         with showing_progress(False if as_json else progress):
-            found = verify_release(lake, release or latest_release(lake))
+            found = verify_release(lake, release or latest_release(lake), wanted)
         if as_json:
             print(json.dumps({"ok": not found.problems, **found.__dict__}, sort_keys=True))
         elif found.problems:

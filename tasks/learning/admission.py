@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.lake import Lake, latest_release
+from tasks.release.signature import trusted_keys
 from tasks.release.verify import verify
 from tasks.schema import DataRefused
 from tasks.storage import Location, read_bytes
@@ -56,8 +57,9 @@ def find_release(lake: str, dataset: str, release: str | None) -> Release:
 
 
 def insist_on_whole(lake: str, release: Release) -> None:
-    """Raise :class:`DataRefused` unless every byte of the release is what its manifest says."""
-    problems = verify(Lake(lake, release.manifest["dataset"]), release.name).problems
+    """Raise :class:`DataRefused` unless every byte of the release is what its manifest says, and it is signed as
+    :data:`tasks.release.signature.TRUSTED` wants it."""
+    problems = verify(Lake(lake, release.manifest["dataset"]), release.name, trusted_keys()).problems
     if problems:
         more = f"\n  and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:NAMED])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,9 @@ from tasks.datasets import catalogue
 from tasks.files import read_frame, read_json, sha256_file
 from tasks.lake import Lake, latest_release
 from tasks.progress import ByteMeter
-from tasks.release import document_record
+from tasks.release import document_record, signature
 from tasks.release.manifest import PAGE, count_splits, is_volatile, name_of
+from tasks.release.signature import PublicKey
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
 from tasks.storage import Location, size_of
 from tasks.storage import listed as stored
@@ -41,10 +42,13 @@ class Verification:
     """Of a document release, which has no samples."""
     unchecked: tuple[str, ...] = ()
     """Codes of the expectations that its gates left out."""
+    signed: bool = False
+    """Whether there is a signature; whose it is has been told only where keys were given."""
 
 
-def verify(lake: Lake, release: str) -> Verification:
-    """Read every byte of a release and compare, and the pointer if it names this release. Never raises for damage."""
+def verify(lake: Lake, release: str, keys: Sequence[PublicKey] = ()) -> Verification:
+    """Read every byte of a release and compare, and the pointer if it names this release; with ``keys`` one of their
+    holders must have signed it. Never raises for damage."""
     folder = lake.release(release)
     problems: list[str] = []
     if _is_pointed_to(lake, release):
@@ -54,6 +58,8 @@ def verify(lake: Lake, release: str) -> Verification:
         listed = [*manifest["shards"], *manifest["files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Verification(release, 0, 0, 0, (*problems, f"manifest.json: cannot be read ({_said(error)})"))
+    if keys and (unsigned := signature.problem(folder, keys)):
+        problems.append(unsigned)
     problems += _header_problems(manifest, release)
     problems += _file_problems(folder, listed)
     if not (folder / PAGE).is_file() and PAGE not in {entry["path"] for entry in listed}:
@@ -65,7 +71,14 @@ def verify(lake: Lake, release: str) -> Verification:
     size_bytes = sum(int(entry["bytes"]) for entry in listed)
     unchecked = tuple(manifest.get("unchecked", ()))
     return Verification(
-        release, len(listed), size_bytes, samples, tuple(problems), manifest.get("documents"), unchecked
+        release,
+        len(listed),
+        size_bytes,
+        samples,
+        tuple(problems),
+        manifest.get("documents"),
+        unchecked,
+        size_of(folder / signature.NAME) is not None,
     )
 
 
@@ -124,7 +137,7 @@ def _file_problem(folder: Location, entry: Mapping[str, Any], tick: Callable[[in
 
 def _extra_files(folder: Location, listed: set[str]) -> Iterator[str]:
     for name in sorted(file.name for file in stored(folder)):
-        if name not in listed and name != "manifest.json" and not is_volatile(name):
+        if name not in listed and name not in ("manifest.json", signature.NAME) and not is_volatile(name):
             yield f"{name}: is not in the manifest"
 
 

@@ -6,9 +6,9 @@ Counts what Prefect was asked to keep (task runs, artifacts, log records) and sp
 flight on Dask, and all others by stage. ``--database URL`` lets the server keep its books in PostgreSQL.
 
 From two sizes follows what orchestration costs at the published one. It is all CPU of the command, its workers and the
-server, start-up included, without that of converting and assembling and of the search for likenesses: Prefect, Dask,
-Great Expectations, index, tables, report and publication. The share is that of all CPU, each part on a line of its own
-through the smallest and the largest size; the search does not grow in a line, and so both shares are shown.
+server, start-up included, without that of hashing archives, converting, assembling and the search for likenesses:
+Prefect, Dask, Great Expectations, tables, report and publication. The share is that of all CPU, each part on a line of
+its own through the smallest and the largest size; the search does not grow in a line, and so both shares are shown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PAGE = 200
 _WARM_UP_IMAGES = 120
 PIECES = ".pieces"
 """Ending of the file to which pieces of work add their CPU seconds."""
-LIKENESS = "likeness"
+LIKENESS, HASHES = "likeness", "hashes"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Overhead:
     """Of the server: to start, with some 9 s for the tables of a fresh database, and while the command ran."""
     pieces_cpu_seconds: float
     """Of converting and assembling, on the workers."""
+    hashes_cpu_seconds: float
+    """Of taking SHA-256 of the raw archives, in the command."""
     likeness_cpu_seconds: float
     """Of holding images against each other, in the command: the search for likenesses, and which way films lie."""
     before_flow_seconds: float
@@ -84,8 +86,9 @@ class Overhead:
 
     @property
     def orchestration_cpu_seconds(self) -> float:
-        """All CPU that is neither converting and assembling nor searching."""
-        return self.cpu_seconds + self.server_cpu_seconds - self.pieces_cpu_seconds - self.likeness_cpu_seconds
+        """All CPU that is neither hashing, converting, assembling nor searching."""
+        work = self.pieces_cpu_seconds + self.hashes_cpu_seconds + self.likeness_cpu_seconds
+        return self.cpu_seconds + self.server_cpu_seconds - work
 
     @property
     def outside_seconds(self) -> float:
@@ -252,6 +255,7 @@ def _overhead(
         cpu_seconds=cpu,
         server_cpu_seconds=0.0,
         pieces_cpu_seconds=0.0,
+        hashes_cpu_seconds=sum(end - start for name, start, end in spans if name == HASHES),
         likeness_cpu_seconds=sum(end - start for name, start, end in spans if name == LIKENESS),
         before_flow_seconds=_moment(flow_run["start_time"]) - began,
         stage_seconds=stages,
@@ -318,13 +322,14 @@ def timed() -> None:
     flow.cluster = cluster
     for name, stage in stages.items():
         stage.run_waves = clocked(name, in_clocked_pieces(stage.run_waves))
-    searches: tuple[tuple[Any, str], ...] = (
-        (import_module("tasks.leakage"), "find"),
-        (import_module("tasks.orientation"), "compare"),
-        (import_module("tasks.stages.likeness"), "measured"),
+    inside: tuple[tuple[str, Any, str], ...] = (
+        (HASHES, import_module("tasks.raw_memory").HashMemory, "hash_all"),
+        (LIKENESS, import_module("tasks.leakage"), "find"),
+        (LIKENESS, import_module("tasks.orientation"), "compare"),
+        (LIKENESS, import_module("tasks.stages.likeness"), "measured"),
     )
-    for module, name in searches:
-        setattr(module, name, clocked(LIKENESS, getattr(module, name), time.process_time))
+    for what, place, name in inside:
+        setattr(place, name, clocked(what, getattr(place, name), time.process_time))
     try:
         command()
     finally:
@@ -340,7 +345,7 @@ def at_published_size(found: Sequence[Overhead]) -> dict[str, Any]:
     if small.images == large.images:
         return {}
     parts = {}
-    for name in ("orchestration", "pieces", "likeness"):
+    for name in ("orchestration", "pieces", "hashes", "likeness"):
         ends = [getattr(one, f"{name}_cpu_seconds") for one in (small, large)]
         slope = (ends[1] - ends[0]) / (large.images - small.images)
         fixed = ends[0] - slope * small.images
@@ -349,7 +354,8 @@ def at_published_size(found: Sequence[Overhead]) -> dict[str, Any]:
             "ms_per_image": 1000 * slope,
             "at_published_size": fixed + slope * ROWS,
         }
-    own, work, search = (parts[name]["at_published_size"] for name in ("orchestration", "pieces", "likeness"))
+    own, search = (parts[name]["at_published_size"] for name in ("orchestration", "likeness"))
+    work = sum(parts[name]["at_published_size"] for name in ("pieces", "hashes"))
     return {
         "from_images": small.images,
         "to_images": large.images,
@@ -368,7 +374,11 @@ def fit_text(fit: Mapping[str, Any]) -> Table:
     )
     for name in ("", "fixed s", "ms per image", f"s at {ROWS:,}"):
         drawn.add_column(name, justify="right" if name else "left")
-    words = {"pieces": "converting and assembling", "likeness": "searching for likenesses"}
+    words = {
+        "pieces": "converting and assembling",
+        "hashes": "hashing archives",
+        "likeness": "searching for likenesses",
+    }
     for name, part in fit["parts"].items():
         numbers = (part["fixed"], part["ms_per_image"], part["at_published_size"])
         drawn.add_row(words.get(name, name), *(f"{number:,.2f}" for number in numbers))
@@ -385,6 +395,7 @@ def table(found: Sequence[Overhead]) -> Table:
         "wall seconds": [f"{one.wall_seconds:.1f}" for one in found],
         "CPU seconds": [f"{one.cpu_seconds + one.server_cpu_seconds:.1f}" for one in found],
         "  converting and assembling": [f"{one.pieces_cpu_seconds:.1f}" for one in found],
+        "  hashing archives": [f"{one.hashes_cpu_seconds:.1f}" for one in found],
         "  searching for likenesses": [f"{one.likeness_cpu_seconds:.1f}" for one in found],
         "  the Prefect server": [f"{one.server_cpu_seconds:.1f}" for one in found],
         "inside Dask work": [f"{sum(one.dask_seconds.values()):.1f}" for one in found],
