@@ -1,9 +1,8 @@
 # Two commands do everything on a fresh machine with Python 3.11+ and make:  make demo  and  make test.
 PYTHON ?= python3
 VENV   ?= .venv
-# Test files that run at the same time; each process has a Prefect server of its own, 300 MB. On two cores the third fills
-# the time in which others wait for servers and workers.
-JOBS   ?= 3
+# Test files that run at the same time; each process has a Prefect server of its own, 300 MB.
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 

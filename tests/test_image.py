@@ -71,7 +71,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     app, packages = built.root / "app", STAGES["packages"]
     for folder in (app, built.root / "tmp", built.root / "var/lib/prefect"):
         folder.mkdir(parents=True)
-    # Ours reach the same index; bytecode is made when it is needed, which saves half a minute (pip means yes by "no").
+    # Ours reach the same index; bytecode is made when it is needed, which saves half a minute.
     ours = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_", "HTTP"))}
     python = str(Path(sys.base_prefix) / "bin/python3")
     for kind, line in packages.instructions:
