@@ -6,7 +6,7 @@ JOBS   ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help packages setup demo deploy radiomics test lint check format bench clean
+.PHONY: help packages setup demo deploy radiomics test lint check format bench torture clean
 .NOTPARALLEL:  # one pip at a time
 .DEFAULT_GOAL := help
 
@@ -69,6 +69,10 @@ format: $(VENV)/.dev  ## put the code in form
 # Other tools are measured where PEERS names Pythons that have them; BENCH is for options: make bench BENCH='--rows verify'
 bench: $(VENV)/.dev  ## speed beside a bare loop, and beside PEERS=/path/to/python; writes bench-results/
 	$(BIN)/python -m tests.bench $(PEERS:%=--peers %) $(BENCH)
+
+# Options, say one round once more: make torture TORTURE='--scenes prepare --faults "power cut" --seed 17 --rounds 1'
+torture: $(VENV)/.dev  ## break runs on purpose (kills, power cuts, full disks, …), and see that nothing is lost
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 clean:  ## remove what make has made, data of the demo included
 	rm -rf $(VENV) scanmill-demo bench-results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

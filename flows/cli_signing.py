@@ -16,8 +16,7 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: `scanmill sign --new-key ~/.scanmill/alice.key` · "
-    "`scanmill sign lake/nih-chest-xray --key ~/.scanmill/alice.key` · "
-    "`scanmill verify lake/nih-chest-xray --key alice.key.pub`"
+    "`scanmill sign lake/nih-chest-xray --key ~/.scanmill/alice.key`"
 )
 def sign(
     reference: Annotated[
