@@ -29,6 +29,7 @@ from flows.console import showing_progress, size
 from tasks.schema import STORES, ScanmillError
 
 if TYPE_CHECKING:
+    from tasks.stages.plan import Request
     from tasks.storage import Location
 
 # Before Prefect is imported: its own log lines and telemetry are not what a user of the command wants to see.
@@ -293,6 +294,12 @@ def _secrets(dataset: str) -> dict[str, SecretStr]:
     return from_environment(find(dataset))
 
 
+def _wanted(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> Request:
+    from tasks.stages.plan import request
+
+    return request(dataset, raw, lake, **{name: options[name] for name in SHAPING if name in options})
+
+
 def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) -> None:
     """Say at once, not after Prefect has started, what cannot be: nothing to fetch from, a wrong password, no bokeh."""
     from tasks.clusters import insist_on_bokeh
@@ -300,10 +307,9 @@ def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any
     from tasks.datasets import find
     from tasks.stages.fetch import insist_on_source
     from tasks.stages.index import gather
-    from tasks.stages.plan import request
     from tasks.storage import insist_on_reachable, location
 
-    wanted = request(dataset, raw, lake, **{name: options[name] for name in SHAPING if name in options})
+    wanted = _wanted(dataset, raw, lake, options)
     insist_on_reachable(location(lake))
     if options.get("performance_report"):
         insist_on_bokeh(options["workers"], options["dask"])
@@ -323,7 +329,6 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
     from tasks.lake import Lake
     from tasks.stages.fetch import nothing_new
     from tasks.stages.index import published_release
-    from tasks.stages.plan import request
 
     if options.get("rehash") or not Lake(lake, dataset).latest.is_file():
         return None
@@ -336,7 +341,7 @@ def _unchanged(dataset: str, raw: list[str], lake: str, options: dict[str, Any])
         if fetched is None:
             return None
     where = [fetched.folder] if fetched else raw
-    wanted = request(dataset, where, lake, **{name: options[name] for name in SHAPING if name in options})
+    wanted = _wanted(dataset, where, lake, options)
     release = published_release(wanted, secrets, allow_gate_failure=options.get("allow_gate_failure", False))
     return {"release": release, "is_new": False, "fetched": fetched and asdict(fetched)} if release else None
 

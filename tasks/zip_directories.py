@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import IO
 
+from tasks.plain_zips import HEADER_BYTES
+
 END_RECORD = b"PK\x05\x06"
 END_BYTES = 22
 """Of an end record without its comment (APPNOTE 4.3.16)."""
@@ -22,8 +24,6 @@ MOST_END_BYTES = END_BYTES + 65_535
 ENTRIES_AT, COMMENT_LENGTH_AT = 10, 20
 UNSAID = 0xFFFF
 """As a number of entries: a Zip64 record says it."""
-HEADER_BYTES = 30
-"""Of a local file header, without name and extra field (APPNOTE 4.3.7)."""
 UNIX = 3
 """Host system of an entry whose attributes hold a file's type (APPNOTE 4.4.2)."""
 DRIVE = re.compile(r"^[A-Za-z]:")
@@ -88,10 +88,10 @@ def _problem(info: zipfile.ZipInfo) -> tuple[str, str]:
         return "unsafe-path", f"the path {info.filename!r} leaves the archive"
     if info.header_offset < 0:
         return "unreadable-member", "the archive's directory says that it begins before the archive does"
-    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == UNIX else 0
-    if kind == stat.S_IFLNK:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind == stat.S_IFLNK:  # whatever system it says that it is from
         return "unsafe-path", "the member is a symbolic link"
-    if kind not in (0, stat.S_IFREG):
+    if info.create_system == UNIX and kind not in (0, stat.S_IFREG):
         return "unsafe-path", "the member is no file"
     return "", ""
 

@@ -19,7 +19,7 @@ from tasks.sources.local import find_archives
 DATA = b"fifty bytes of a picture that is none, more or less"
 MIB = 2**20
 BOMB_BYTES = 1024 * MIB
-UNIX = 3 << 8
+UNIX, MACINTOSH = 3, 19
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Entry:
     size_bytes: int = len(DATA)
     method: int = 0
     mode: int = 0
+    system: int = UNIX
     extra: bytes = b""
 
 
@@ -43,7 +44,9 @@ def written(path: Path, entries: Sequence[Entry], *, at_one_place: bool = False,
         if not body or not at_one_place:
             body += struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *numbers, 0) + entry.name + entry.data
         attributes = (0, 0, 0, 0, entry.mode << 16, offset)
-        directory += struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20 | UNIX, *numbers, *attributes) + entry.name
+        directory += (
+            struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20 | entry.system << 8, *numbers, *attributes) + entry.name
+        )
     count = len(entries) if claimed is None else claimed
     path.parent.mkdir(parents=True, exist_ok=True)
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
@@ -63,6 +66,11 @@ REFUSED = {
     "a path upwards of Windows": (Entry(b"..\\a.png"), "unsafe-path", "leaves the archive"),
     "a drive of Windows": (Entry(b"C:\\a.png"), "unsafe-path", "leaves the archive"),
     "a link": (Entry(mode=stat.S_IFLNK | 0o777), "unsafe-path", "symbolic link"),
+    "a link from another system": (
+        Entry(mode=stat.S_IFLNK | 0o777, system=MACINTOSH),
+        "unsafe-path",
+        "symbolic link",
+    ),
     "a device": (Entry(mode=stat.S_IFCHR | 0o666), "unsafe-path", "no file"),
     "a pipe": (Entry(mode=stat.S_IFIFO | 0o666), "unsafe-path", "no file"),
     "no name": (Entry(b""), "unsafe-path", "no name"),
