@@ -133,7 +133,7 @@ def _samples(
     _stop_unless(has_passed or allow_gate_failure, plan)
     with cluster(workers, dask, is_profiled=performance_report) as address:
         reuse: dict[str, int] = steps.convert(plan, address=address, with_report=performance_report)
-        has_passed = steps.validate_images(plan, judge).passed and has_passed
+        has_passed = steps.validate_images(plan, judge, address=address).passed and has_passed
         _stop_unless(has_passed or allow_gate_failure, plan)
         reuse |= steps.assemble(plan, address=address, with_report=performance_report)
     steps.describe(plan, is_published=True)

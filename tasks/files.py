@@ -144,6 +144,16 @@ def read_json(path: Location) -> Any:
     return json.loads(read_bytes(path))
 
 
+def parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file, equal for equal tables."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(None), sink)
+    return bytes(sink.getvalue())
+
+
 def read_table(path: Location, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file, or some columns of it."""
     import pyarrow.parquet as pq

@@ -4,25 +4,16 @@ would leak from one split into another. Tables in, tables out.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Literal
-
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from tasks.chunk_columns import Positions, Read, squares
+from tasks.comparison import Comparing
 from tasks.fingerprints.polar import FRAMES, LENGTH
-from tasks.near_duplicates import Pictures, Positions, families, pairs
+from tasks.near_duplicates import Pictures, families, pairs
 from tasks.readings import yes_no
 from tasks.schema import Dataset
-
-Place = tuple[str, int]
-"""Chunk file and row in it."""
-Column = Literal["fingerprint", "thumbnail", "picture"]
-Read = Callable[[Sequence[Place], Column], npt.NDArray[np.uint8]]
-"""Places in chunks and a column of theirs to its bytes, (n, length)."""
 
 PAIRS = pa.schema(
     [
@@ -58,19 +49,9 @@ def pictures_of(samples: pd.DataFrame, read: Read) -> Pictures:
     )
 
 
-def squares(samples: pd.DataFrame, read: Read, column: Column) -> Callable[[Positions], npt.NDArray[np.uint8]]:
-    """How positions among samples become thumbnails or pictures, (n, side, side)."""
-    chunks, rows = samples["chunk"].to_numpy(), samples["chunk_row"].to_numpy()
-
-    def at(positions: Positions) -> npt.NDArray[np.uint8]:
-        found = read(list(zip(chunks[positions], rows[positions].tolist(), strict=True)), column)
-        side = math.isqrt(found.shape[1])
-        return found.reshape(-1, side, side)
-
-    return at
-
-
-def group_by_picture(samples: pd.DataFrame, read: Read, dataset: Dataset) -> tuple[pd.Series, pd.DataFrame]:
+def group_by_picture(
+    samples: pd.DataFrame, read: Read, dataset: Dataset, comparing: Comparing | None = None
+) -> tuple[pd.Series, pd.DataFrame]:
     """``group_id`` of samples whose publisher tells neither patient nor source: all that shows one picture.
 
     A group is named after the pixels of its first member by archive and member, so that what is added later, in an
@@ -79,14 +60,15 @@ def group_by_picture(samples: pd.DataFrame, read: Read, dataset: Dataset) -> tup
     first = different(samples)
     if first.empty:
         return pd.Series(None, index=samples.index, dtype=object), _no_pairs()
-    family, ties = families(pictures_of(first, read), least=dataset.near_duplicate)
+    compare = comparing.among(first) if comparing else None
+    family, ties = families(pictures_of(first, read), least=dataset.near_duplicate, compare=compare)
     pixels = first["pixel_sha256"].to_numpy()
     names = dict(zip(pixels, pixels[family], strict=True))
     groups = "px-" + samples["pixel_sha256"].map(names, na_action="ignore").str[:16]
     return groups, _named(ties, first.assign(group_id=groups), dataset)
 
 
-def find(samples: pd.DataFrame, read: Read, dataset: Dataset) -> pd.DataFrame:
+def find(samples: pd.DataFrame, read: Read, dataset: Dataset, comparing: Comparing | None = None) -> pd.DataFrame:
     """Pairs of samples of two groups that show the same picture, :data:`PAIRS`; those that cross splits first.
 
     Equal pixels are compared once: for them see :func:`tasks.checks.findings`.
@@ -95,7 +77,9 @@ def find(samples: pd.DataFrame, read: Read, dataset: Dataset) -> pd.DataFrame:
     if len(first) < 2:
         return _no_pairs()
     groups = pd.factorize(first["group_id"].fillna(first["pixel_sha256"]))[0]
-    return _named(pairs(pictures_of(first, read), groups, least=dataset.near_duplicate), first, dataset)
+    compare = comparing.among(first) if comparing else None
+    found = pairs(pictures_of(first, read), groups, least=dataset.near_duplicate, compare=compare)
+    return _named(found, first, dataset)
 
 
 def _no_pairs() -> pd.DataFrame:

@@ -6,9 +6,6 @@ A pair is a candidate for its fingerprints, and one for good where both pictures
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,37 +14,24 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from tasks.fingerprints.alignment import Alignment, Shown, place, refine
-from tasks.fingerprints.glance import glance
-from tasks.fingerprints.polar import Picture, fingerprints
+from tasks.fingerprints.agreement import Compare, Pair, Positions, Read, agreeing
+from tasks.fingerprints.polar import fingerprints
 from tasks.fingerprints.search import nearest
 from tasks.images import thumbnail_of
 
 COSINE = 0.3
 """Of fingerprints, from which on a pair is looked at; of what is promised none was below 0.46 (crops; not cropped:
 0.56), of crops by 10 % some were at 0.22."""
-GLANCE_AGREES = 0.05
-"""By how much the correlation at a glance must exceed the similarity asked for, for a pair to be laid on each other: it
-is of coarser detail. Copies of what is promised begin at 0.79, planted in chests, and at 0.82, in livers; half of the
-strangers that are looked at among chests end below 0.77, of deformed ones all."""
 PARTNERS = 3
 """Most candidates of one image. Every copy that was not cropped is among them; of 120 crops by 5 %, planted among 2,840
 phantom chests, 10 were not, for so many strangers were nearer."""
 STRANGERS = 24
 """Most candidates of one family, from any cosine on: few are left, and only relatives that look different."""
-AT_ONCE = 1024
-"""Pairs whose pictures are read together: at most 32 MiB, of thumbnails 8."""
-TOGETHER = 64
-"""Pairs of them that one thread compares, one after another."""
 STANDS_FOR = 5
 """Members of a family that are compared with those of others, once it is found."""
 ROUNDS = 6
 """Of joining families; lesions need three."""
 
-Positions = npt.NDArray[np.int64]
-Read = Callable[[Positions], npt.NDArray[np.uint8]]
-"""Positions to pictures (k, side, side), read when they are needed."""
-Pair = tuple[int, int, Alignment]
 PAIR_COLUMNS = ("first", "second", "similarity", "turned_degrees", "is_mirrored")
 
 
@@ -77,31 +61,43 @@ class Pictures:
         prints = fingerprints(small)
         return Pictures(prints, small.__getitem__, large.__getitem__)
 
+    def agreeing(self, candidates: Positions, least: float) -> list[Pair]:
+        """As :func:`tasks.fingerprints.agreement.agreeing`."""
+        return agreeing(self.thumbnails, self.large, candidates, least)
+
     def __len__(self) -> int:
         return len(self.fingerprints)
 
 
 def pairs(
-    pictures: Pictures, groups: Positions, *, least: float, of: npt.NDArray[np.bool_] | None = None
+    pictures: Pictures,
+    groups: Positions,
+    *,
+    least: float,
+    of: npt.NDArray[np.bool_] | None = None,
+    compare: Compare | None = None,
 ) -> pd.DataFrame:
     """Pairs of two groups that show the same picture: ``first second`` (positions, the second lies on the first),
     ``similarity`` (``least`` to 1), ``turned_degrees`` (−180 to 180) and ``is_mirrored``; most similar first.
 
-    ``of`` (n) are the images of which one must be in a pair; all by default.
+    ``of`` (n) are the images of which one must be in a pair; all by default. ``compare`` does elsewhere what
+    :meth:`Pictures.agreeing` does here.
     """
     candidates = nearest(pictures.fingerprints, groups, least=COSINE, most=PARTNERS)
     if of is not None:
         candidates = candidates[of[candidates[:, :2]].any(axis=1)]
-    return _as_frame(agreeing(pictures, candidates, least))
+    return _as_frame(compare(candidates) if compare else pictures.agreeing(candidates, least))
 
 
-def families(pictures: Pictures, *, least: float) -> tuple[Positions, pd.DataFrame]:
+def families(pictures: Pictures, *, least: float, compare: Compare | None = None) -> tuple[Positions, pd.DataFrame]:
     """Images put together that show the same picture, directly or by way of others.
 
     Returns the family of each image, named by the position of its first member, and the pairs that tie them, as of
     :func:`pairs`. Of a family that is found, some members stand for all when families are joined: what is nearest to an
-    image are its own kind, and its relatives of another contrast come after them.
+    image are its own kind, and its relatives of another contrast come after them. ``compare`` does
+    elsewhere what :meth:`Pictures.agreeing` does here.
     """
+    tried = compare or (lambda candidates: pictures.agreeing(candidates, least))
     ties = _Ties(len(pictures))
     standing = np.arange(len(pictures))
     least_cosine, most = COSINE, PARTNERS
@@ -109,7 +105,7 @@ def families(pictures: Pictures, *, least: float) -> tuple[Positions, pd.DataFra
         before = len(ties.found)
         own = ties.families()
         candidates = nearest(pictures.fingerprints[standing], own[standing], least=least_cosine, most=most)
-        ties.join(pictures, np.column_stack([standing[candidates[:, :2]], candidates[:, 2]]), least)
+        ties.join(np.column_stack([standing[candidates[:, :2]], candidates[:, 2]]), tried)
         if len(ties.found) == before:
             break
         standing = _standing(ties.families())
@@ -130,13 +126,13 @@ class _Ties:
         graph = csr_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (self.images, self.images))
         return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
-    def join(self, pictures: Pictures, candidates: Positions, least: float) -> None:
+    def join(self, candidates: Positions, compare: Compare) -> None:
         """Add what agrees; at a time no more pairs are compared than could tie anything if all agreed."""
         while len(candidates):
             own = self.families()
             candidates = candidates[own[candidates[:, 0]] != own[candidates[:, 1]]]
             is_tried = _forest(own[candidates[:, :2]], self.images)
-            self.found += agreeing(pictures, candidates[is_tried], least)
+            self.found += compare(candidates[is_tried])
             candidates = candidates[~is_tried]
 
 
@@ -161,46 +157,6 @@ def _standing(families: Positions) -> Positions:
 def _by_first_member(families: Positions) -> Positions:
     _, first, numbers = np.unique(families, return_index=True, return_inverse=True)
     return np.asarray(first[numbers], np.int64)
-
-
-def agreeing(pictures: Pictures, candidates: Positions, least: float) -> list[Pair]:
-    """Those candidates, as of :func:`tasks.fingerprints.search.nearest`, whose pictures agree; in their order."""
-    seen = glance(pictures.thumbnails, candidates)
-    likely = np.flatnonzero(seen.agreement >= least + GLANCE_AGREES)
-    likely = likely[np.lexsort([candidates[likely, 1], candidates[likely, 0]])]  # so that neighbours are read together
-    starts = dict(zip(likely.tolist(), seen.matrices[likely], strict=True))
-
-    def rough(shown: Mapping[int, Shown], n: int) -> Alignment:
-        first, second = candidates[n, :2].tolist()
-        return place(shown[first], shown[second], starts[n], least=least)
-
-    placed = {n: a for n, a in _compared(pictures.thumbnails, candidates, likely, rough) if a.similarity >= least}
-
-    def fine(shown: Mapping[int, Shown], n: int) -> Alignment:
-        first, second = candidates[n, :2].tolist()
-        return refine(shown[first], shown[second], placed[n], times=2, least=least)
-
-    refined = dict(_compared(pictures.large, candidates, np.array([*placed], np.int64), fine))
-    ends = candidates[:, :2].tolist()
-    return [(*ends[n], refined[n]) for n in sorted(refined) if refined[n].similarity >= least]
-
-
-def _compared(
-    read: Read, candidates: Positions, some: Positions, compare: Callable[[Mapping[int, Shown], int], Alignment]
-) -> Iterator[tuple[int, Alignment]]:
-    """What comes of comparing some of the candidates, whose pictures are read as they are needed."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # OpenCV does without Python's lock
-        for begin in range(0, len(some), AT_ONCE):
-            part = some[begin : begin + AT_ONCE]
-            needed = np.unique(candidates[part, :2])
-            pictures = dict(zip(needed.tolist(), read(needed), strict=True))
-
-            def block(numbers: Positions, pictures: Mapping[int, Picture] = pictures) -> list[tuple[int, Alignment]]:
-                shown = {n: Shown(pictures[n]) for n in np.unique(candidates[numbers, :2]).tolist()}
-                return [(n, compare(shown, n)) for n in numbers.tolist()]
-
-            for found in threads.map(block, (part[at : at + TOGETHER] for at in range(0, len(part), TOGETHER))):
-                yield from found
 
 
 def _as_frame(found: list[Pair]) -> pd.DataFrame:

@@ -6,25 +6,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks import leakage
+from tasks import comparison, leakage
 from tasks.datasets.mammography_density import DATASET as MAMMOGRAPHY
 from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints.copies import Grey, compressed
 from tasks.fingerprints.polar import FRAMES, LENGTH, fingerprints_of
 from tasks.fingerprints.search import Whitening, nearest
+from tasks.waves import run_waves
 from tests.bench.near_duplicates import Films, as_films, breast_crop, chest, converted
 from tests.bench.planting import PROMISED
 from tests.command import scanmill
 from tests.conftest import Prepare, released
 from tests.fakes import damage, mammography_density
 from tests.fakes.nih_chest_xray import TABLE
-from tests.release_files import outcomes_of, samples_of
+from tests.release_files import files_of, outcomes_of, samples_of
 
 FILMS = 24
 
@@ -154,7 +156,7 @@ def strangers(samples: pd.DataFrame, split: str, count: int) -> Sequence[str]:
 
 
 def test_a_copy_of_a_tested_film_is_refused_in_training_and_one_of_a_trained_film_is_told(
-    flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path
+    flawless_release: Path, copy: Path, prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = samples_of(flawless_release)
     (tested,) = strangers(samples, "test", 1)
@@ -179,6 +181,20 @@ def test_a_copy_of_a_tested_film_is_refused_in_training_and_one_of_a_trained_fil
     assert (pair["crosses_groups"], pair["crosses_splits"], pair["labels_agree"]) == (True, False, False)
     assert pair["is_mirrored"]
     assert pair["similarity"] >= NIH.near_duplicate
+
+    for name in ("FEW", "MANY"):  # as of a large release, of which the workers compare a part each
+        monkeypatch.setattr(comparison, name, 40)
+    pieces: list[comparison.Piece] = []
+
+    def noted(work: Callable[..., None], items: Sequence[comparison.Piece], **rest: Any) -> Any:
+        pieces.extend(items)
+        return run_waves(work, items, **rest)
+
+    monkeypatch.setattr(comparison, "run_waves", noted)
+    result = scanmill("prepare", NIH.name, "--raw", copy, "--lake", tmp_path / "spread", "--workers", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(pieces) > 1
+    assert files_of(*tmp_path.glob("spread/*/releases/[!.]*")) == files_of(release)
 
 
 def test_more_copies_across_splits_than_are_tolerated_stop_the_release(

@@ -72,7 +72,7 @@ def judged(name: str, folder: Path) -> Judged:
     metadata.parse(plan)
     verdicts = [metadata.validate_metadata(plan, remembering)]
     conversion.convert(plan, address=None)
-    verdicts.append(samples_gate.validate_images(plan, remembering))
+    verdicts.append(samples_gate.validate_images(plan, remembering, address=None))
     outcomes = {(o.gate, o.code): o for verdict in verdicts for o in verdict.outcomes}
     return Judged(plan.dataset, frames, outcomes)
 
@@ -170,6 +170,7 @@ IN_TABLES: Mapping[GateName, Mapping[str, tuple[str, Any]]] = {
                 "encrypted-member",
                 "unsafe-path",
                 "oversized-member",
+                "unreadable-member",
                 "truncated-archive",
                 "corrupt-archive",
                 "crc-mismatch",

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.fingerprints import copies
+from tasks.fingerprints.agreement import Positions, Read
 from tasks.fingerprints.copies import Change, Grey
 from tasks.images import picture_of
-from tasks.near_duplicates import Pictures, Positions, Read, pairs
+from tasks.near_duplicates import Pictures, pairs
 
 
 def _brightened(picture: Grey, rng: np.random.Generator) -> Grey:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.files import write_bytes, write_json
-from tasks.quality.page import environment
+from tasks.quality.page import template
 from tasks.release.diff import CHANGES, Difference
 from tasks.schema import Dataset
 from tasks.sources.fetched import Fetched
@@ -43,20 +43,16 @@ def build(
 
     ``before`` is None for the first release of a lake, ``difference`` also where the two cannot be compared.
     """
-    html = (
-        environment()
-        .get_template("changes.html.jinja")
-        .render(
-            dataset=dataset,
-            release=release,
-            fetched=fetched,
-            before=before,
-            files=_files(fetched, dataset),
-            difference=difference,
-            samples=_samples(difference),
-            inputs=_inputs(difference),
-            reuse=reuse,
-        )
+    html = template("changes.html.jinja").render(
+        dataset=dataset,
+        release=release,
+        fetched=fetched,
+        before=before,
+        files=_files(fetched, dataset),
+        difference=difference,
+        samples=_samples(difference),
+        inputs=_inputs(difference),
+        reuse=reuse,
     )
     write_bytes(folder / PAGE, html.encode("utf-8", "backslashreplace"))
 

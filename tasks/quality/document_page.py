@@ -48,7 +48,7 @@ def build(facts: DocumentFacts, folder: Location, *, read: Read) -> None:
     """Write ``folder/index.html`` (self-contained, no request leaves it) and ``folder/report.json``."""
     shows_rows = not facts.dataset.is_restricted
     refusals = statistics.describe_quarantine(facts.quarantine, examples=page.EXAMPLES if shows_rows else 0)
-    template = page.environment().get_template("document_page.html.jinja")
+    template = page.template("document_page.html.jinja")
     html = template.render(
         page.shared(facts, refusals, GATES),
         documents=facts.documents,

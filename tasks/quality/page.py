@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tasks import reasons
@@ -95,28 +96,24 @@ def render(
     facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence[Mapping[str, Any]], pictures: Pictures
 ) -> str:
     """The whole page as text."""
-    return (
-        environment()
-        .get_template("page.html.jinja")
-        .render(
-            shared(facts, refusals, GATES),
-            statistics=described,
-            splits={name: part for name, part in described["splits"].items() if part["samples"] or facts.published},
-            labels=_label_rows(facts, described),
-            tiles=wording.key_numbers(facts, described),
-            figures=figures.draw(facts.dataset, described),
-            checks=_image_checks(facts, described),
-            unchecked=extremes.missing(facts.samples),
-            near=pair_sheet.describe(facts.near_duplicates),
-            drifts=[drift_figure.between_splits(facts.drift), drift_figure.since_before(facts.drift_before)],
-            classes=pictures.classes,
-            worst=pictures.worst,
-            refused=pictures.refused,
-            pairs=pictures.pairs,
-            boxed=pictures.boxed,
-            parameters=facts.parameters,
-            snippets=wording.snippets(facts, described) if facts.published else {},
-        )
+    return template("page.html.jinja").render(
+        shared(facts, refusals, GATES),
+        statistics=described,
+        splits={name: part for name, part in described["splits"].items() if part["samples"] or facts.published},
+        labels=_label_rows(facts, described),
+        tiles=wording.key_numbers(facts, described),
+        figures=figures.draw(facts.dataset, described),
+        checks=_image_checks(facts, described),
+        unchecked=extremes.missing(facts.samples),
+        near=pair_sheet.describe(facts.near_duplicates),
+        drifts=[drift_figure.between_splits(facts.drift), drift_figure.since_before(facts.drift_before)],
+        classes=pictures.classes,
+        worst=pictures.worst,
+        refused=pictures.refused,
+        pairs=pictures.pairs,
+        boxed=pictures.boxed,
+        parameters=facts.parameters,
+        snippets=wording.snippets(facts, described) if facts.published else {},
     )
 
 
@@ -239,6 +236,12 @@ def _rank(outcome: Outcome) -> int:
 def _web_address(address: str) -> str:
     """The address where it may become a link, else nothing."""
     return address if address.startswith(("https://", "http://")) else ""
+
+
+@cache
+def template(name: str) -> Template:
+    """A page of this folder, compiled once in a process, for a third of a second."""
+    return environment().get_template(name)
 
 
 def environment() -> Environment:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -178,6 +179,7 @@ def _known_rows(
         yield known.statement, known.rows, found.get(known.code, "not checked"), known.source
 
 
+@cache
 def template(name: str) -> jinja2.Template:
     """A template of this folder; whatever its expressions yield is escaped."""
     environment = jinja2.Environment(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tasks import accounting, lineage, shards
-from tasks.files import read_frame, read_json, read_table, write_bytes, write_json
+from tasks.files import parquet, read_frame, read_json, read_table, write_bytes, write_json
 from tasks.memory import giving_back
 from tasks.progress import Meter
 from tasks.release.manifest import manifests
 from tasks.schema import QUARANTINE, Accounting, UnusableInput, sample_schema
-from tasks.stages.plan import Plan, parquet, read_entries, write_frame
+from tasks.stages.plan import Plan, read_entries, write_frame
 from tasks.waves import run_waves
 
 

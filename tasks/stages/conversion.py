@@ -23,11 +23,11 @@ from tasks.chunks import (
     plan_chunks,
     refuse_chunk,
 )
-from tasks.files import make_folder, read_frame, read_json, read_table, write_bytes
+from tasks.files import make_folder, parquet, read_frame, read_json, read_table, write_bytes
 from tasks.memory import giving_back
 from tasks.pairing import usable_masks
 from tasks.progress import Meter
-from tasks.stages.plan import Plan, parquet
+from tasks.stages.plan import Plan
 from tasks.storage import Location, listed
 from tasks.waves import run_waves
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tasks import leakage, shards
+from tasks.chunk_columns import reader, squares
 from tasks.datasets import catalogue
 from tasks.files import read_frame
 from tasks.fingerprints.calibration import calibrate
@@ -20,11 +21,10 @@ from tasks.fingerprints.polar import from_bytes
 from tasks.fingerprints.search import nearest
 from tasks.images import picture_of
 from tasks.lake import Lake, latest_release
-from tasks.near_duplicates import Pictures, agreeing
+from tasks.near_duplicates import Pictures
 from tasks.release.stored import read_stored
 from tasks.schema import ScanmillError
 from tasks.stages.plan import Plan
-from tasks.stages.samples_gate import reader
 from tasks.storage import Location
 
 POOL = 400
@@ -51,7 +51,7 @@ def measured(plan: Plan) -> dict[str, Any] | None:
     planted = pa.Table.from_pandas(pool.head(PLANTED), preserve_index=False)
     encoded = shards.read_images(planted, plan.lake.chunks, plan.archives)
     groups = pd.factorize(pool["group_id"].fillna(pool["pixel_sha256"]))[0].astype(np.int64)
-    pictures = leakage.pictures_of(pool, reader(plan))
+    pictures = leakage.pictures_of(pool, reader(plan.lake.chunks))
     return calibrate(pictures, groups, [_decoded(image) for image in encoded], least=plan.dataset.near_duplicate)
 
 
@@ -111,14 +111,14 @@ def _near(plan: Plan, mine: pd.DataFrame, folder: Location, dataset: str, theirs
         return 0
     compared = Pictures.made_of(np.stack(images))
     renumbered = np.column_stack([np.searchsorted(needed, candidates[:, :2]), candidates[:, 2]])
-    found = agreeing(compared, renumbered, plan.dataset.near_duplicate)
+    found = compared.agreeing(renumbered, plan.dataset.near_duplicate)
     return len({min(first, second) for first, second, _ in found})
 
 
 def _pictures_here(plan: Plan, names: pd.Series) -> list[npt.NDArray[np.uint8]]:
     planned = read_frame(plan.work / "plan.parquet", columns=["sample_id", "chunk", "chunk_row"]).set_index("sample_id")
     rows = planned.loc[list(names)]
-    return list(leakage.squares(rows, reader(plan), "picture")(np.arange(len(rows))))
+    return list(squares(rows, reader(plan.lake.chunks), "picture")(np.arange(len(rows))))
 
 
 def _pictures_there(folder: Location, dataset: str, names: pd.Series) -> list[npt.NDArray[np.uint8]]:

@@ -10,11 +10,10 @@ from typing import Any, get_args
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.archives import Archive
 from tasks.datasets import find
-from tasks.files import read_frame, read_json, write_bytes
+from tasks.files import parquet, read_frame, read_json, write_bytes
 from tasks.lake import Lake
 from tasks.pass_through import why_not
 from tasks.release.manifest import identity
@@ -155,13 +154,6 @@ def verdicts(plan: Plan) -> list[Verdict]:
     """What the gates said so far."""
     files = [plan.work / f"verdict-{gate}.json" for gate in get_args(GateName)]
     return [Verdict.from_json(read_json(path)) for path in files if path.exists()]
-
-
-def parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file, equal for equal tables."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(None), sink)
-    return bytes(sink.getvalue())
 
 
 def write_frame(path: Location, frame: pd.DataFrame, schema: pa.Schema | None = None) -> None:

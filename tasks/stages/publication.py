@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tasks import checks, shards
 from tasks.archives import Archive, MemberRefused, read_member
-from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, write_bytes, write_json
+from tasks.files import make_folder, read_frame, read_json, read_schema, read_table, sweep, write_bytes, write_json
 from tasks.lake import latest_release
 from tasks.memory import give_back, giving_back
 from tasks.quality import changes, drift
@@ -153,6 +153,7 @@ def _original(archive: Archive, place: tuple[str, str, int]) -> bytes | None:
 
 def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Location:
     """Boxes, card, Croissant and manifest, then the swap; ``run`` (times, reuse) stays outside every digest."""
+    sweep(plan.staging)  # what a worker has half written that was killed and replaced
     counted = Accounting.from_json(read_json(plan.work / "accounting.json"))
     listed = shards.describe(plan.work / shards.MARKERS, planned_shards(plan))
     samples = read_frame(plan.staging / "samples.parquet")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from itertools import groupby
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import boxes, checks, leakage, orientation, shards
-from tasks.chunks import distrusting
-from tasks.files import read_frame, read_schema, write_bytes, write_json
+from tasks.chunk_columns import Read, reader, squares
+from tasks.comparison import Comparing
+from tasks.files import parquet, read_frame, read_schema, write_bytes, write_json
 from tasks.images import HISTOGRAM_BINS
 from tasks.memory import give_back, giving_back
 from tasks.pairing import MASK_PLACE
@@ -22,8 +22,8 @@ from tasks.quality import drift
 from tasks.samples import meta_columns
 from tasks.schema import Dataset, Verdict, sample_schema
 from tasks.stages.metadata import Judge
-from tasks.stages.plan import Plan, local_docs, parquet, read_entries, write_entries, write_frame
-from tasks.storage import Location, open_table
+from tasks.stages.plan import Plan, local_docs, read_entries, write_entries, write_frame
+from tasks.storage import open_table
 
 READ_APART = "histogram"
 """Column of images that is read when it is needed: of 112,120 it is 57 MB."""
@@ -33,8 +33,11 @@ AT_ONCE = 4096
 
 
 @giving_back
-def validate_images(plan: Plan, judge: Judge) -> Verdict:
-    """The second gate, over every entry that the first let pass: decides groups and splits, then judges."""
+def validate_images(plan: Plan, judge: Judge, *, address: str | None) -> Verdict:
+    """The second gate, over every entry that the first let pass: decides groups and splits, then judges.
+
+    ``address`` is that of a Dask scheduler whose workers compare pictures; None compares in this process.
+    """
     entries = read_entries(plan.work / "entries-checked.parquet")
     path = plan.work / "images.parquet"
     images = read_frame(path, [name for name in read_schema(path).names if name != READ_APART])
@@ -43,11 +46,12 @@ def validate_images(plan: Plan, judge: Judge) -> Verdict:
     sound = entries[entries["stage"].isna()].drop(columns=again)
     samples = sound.merge(images, on=["archive", "member", "offset"], how="left", validate="one_to_one")
     samples.index = pd.Index(samples["entry"])
-    read = reader(plan)
-    samples, alike = assign_groups_and_splits(samples, plan.dataset, read)
+    read = reader(plan.lake.chunks)
+    comparing = Comparing(str(plan.work / "comparison"), str(plan.lake.chunks), plan.dataset.near_duplicate, address)
+    samples, alike = assign_groups_and_splits(samples, plan.dataset, read, comparing)
     give_back()
     is_shown = samples["pixel_sha256"].notna() & plan.dataset.appearance.is_oriented
-    samples = samples.join(orientation.compare(samples["view"], is_shown, leakage.squares(samples, read, "thumbnail")))
+    samples = samples.join(orientation.compare(samples["view"], is_shown, squares(samples, read, "thumbnail")))
     give_back()
     checked = checks.with_image_checks(samples, plan.dataset)
     checked = checked.join(leakage.as_checks(alike, samples, plan.dataset))
@@ -81,39 +85,8 @@ def _mark_refused(entries: pd.DataFrame, checked: pd.DataFrame, refused: dict[in
         entries.loc[entry, ["stage", "reason", "detail"]] = marks
 
 
-def reader(plan: Plan) -> leakage.Read:
-    """How what images are compared by comes out of the chunks."""
-
-    def read(places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
-        order = sorted(range(len(places)), key=places.__getitem__)  # so that every chunk is read once
-        found = np.empty((0, 0), np.uint8)
-        for name, own in groupby(order, key=lambda n: places[n][0]):
-            numbers = list(own)
-            stored = _in_chunk(plan.lake.chunks / name, [places[n][1] for n in numbers], column)
-            if not len(found):
-                found = np.empty((len(places), stored.shape[1]), np.uint8)
-            found[numbers] = stored
-        return found
-
-    return read
-
-
-def _in_chunk(path: Location, rows: Sequence[int], column: leakage.Column) -> npt.NDArray[np.uint8]:
-    """What these rows hold in that column, all of one length, (n, length); row groups without any are not read."""
-    with distrusting(path), open_table(path) as stream:
-        opened = pq.ParquetFile(stream, page_checksum_verification=True)
-        sizes = np.array([opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)])
-        begins = np.cumsum(sizes) - sizes
-        groups, own = np.unique(np.searchsorted(begins, rows, side="right") - 1, return_inverse=True)
-        values = opened.read_row_groups(groups.tolist(), columns=[column])[column]
-    skipped = begins[groups] - (np.cumsum(sizes[groups]) - sizes[groups])
-    taken = values.take(pa.array(np.asarray(rows) - skipped[own])).combine_chunks()
-    ends = np.frombuffer(taken.buffers()[1], np.int32)[taken.offset : taken.offset + len(taken) + 1]
-    return np.frombuffer(taken.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(len(rows), -1)
-
-
 def assign_groups_and_splits(
-    samples: pd.DataFrame, dataset: Dataset, read: leakage.Read
+    samples: pd.DataFrame, dataset: Dataset, read: Read, comparing: Comparing | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fill ``group_id`` by picture and ``split`` by the dataset's rule, where the publisher has none.
 
@@ -121,18 +94,18 @@ def assign_groups_and_splits(
     """
     alike = None
     if dataset.group == "picture":
-        samples["group_id"], alike = leakage.group_by_picture(samples, read, dataset)
+        samples["group_id"], alike = leakage.group_by_picture(samples, read, dataset, comparing)
     is_open = samples["split"].isna() & (samples["reason"] == "")
     if dataset.split is not None and is_open.any():
         samples["split"] = samples["split"].astype(object)
         samples.loc[is_open, "split"] = dataset.split(samples[is_open])
     if alike is None:
-        return samples, leakage.find(samples, read, dataset)
+        return samples, leakage.find(samples, read, dataset, comparing)
     split = samples.set_index("sample_id")["split"]
     return samples, alike.assign(**{f"split_{end}": alike[f"sample_{end}"].map(split) for end in "ab"})
 
 
-def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame, read: leakage.Read) -> None:
+def _write_likeness(plan: Plan, kept: pd.DataFrame, alike: pd.DataFrame, read: Read) -> None:
     """The pairs that are left, and the fingerprints by which another dataset's release can be held against this one;
     of images that nobody looked at neither: an empty table would say that none are alike."""
     if not plan.dataset.is_decoded:

@@ -37,7 +37,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import leakage, near_duplicates
+from tasks import chunk_columns, leakage, near_duplicates
 from tasks.datasets.mammography_density import CLASSES, DATASET, split
 from tasks.decoding import decode
 from tasks.fingerprints import alignment, search
@@ -97,9 +97,9 @@ def samples_of(archive: Path) -> pd.DataFrame:
     return rows
 
 
-def reader(samples: pd.DataFrame) -> leakage.Read:
+def reader(samples: pd.DataFrame) -> chunk_columns.Read:
     """What these samples are compared by, by their place."""
-    columns: tuple[leakage.Column, ...] = ("fingerprint", "thumbnail", "picture")
+    columns: tuple[chunk_columns.Column, ...] = ("fingerprint", "thumbnail", "picture")
     stored = {name: np.frombuffer(b"".join(samples[name]), np.uint8).reshape(len(samples), -1) for name in columns}
     return lambda places, column: stored[column][[row for _, row in places]]
 

@@ -31,7 +31,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from tasks import leakage, near_duplicates
+from tasks import chunk_columns, leakage, near_duplicates
 from tasks.datasets.mammography_density import SAME_LESION
 from tasks.datasets.nih_chest_xray import DATASET as NIH
 from tasks.fingerprints import alignment, search
@@ -98,11 +98,11 @@ class Films:
     """A set of pictures, converted: the table that the gate sees, and the pictures as chunks hold them."""
 
     samples: pd.DataFrame
-    columns: Mapping[leakage.Column, npt.NDArray[np.uint8]]
+    columns: Mapping[chunk_columns.Column, npt.NDArray[np.uint8]]
     """(n, length) each"""
 
-    def read(self, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
-        """What is stored of them by place, as :data:`tasks.leakage.Read` wants it."""
+    def read(self, places: Sequence[chunk_columns.Place], column: chunk_columns.Column) -> npt.NDArray[np.uint8]:
+        """What is stored of them by place, as :data:`tasks.chunk_columns.Read` wants it."""
         return self.columns[column][[row for _, row in places]]
 
     @property
@@ -180,7 +180,7 @@ def as_films(rows: Sequence[tuple[bytes, bytes, bytes, str]], copied: Sequence[i
         }
     )
     samples[[f"label.{name}" for name in NIH.labels]] = 0
-    names_of: tuple[leakage.Column, ...] = ("fingerprint", "thumbnail", "picture")
+    names_of: tuple[chunk_columns.Column, ...] = ("fingerprint", "thumbnail", "picture")
     joined = (b"".join(column) for column in zip(*(row[:3] for row in rows), strict=True))
     stored = [np.frombuffer(column, np.uint8) for column in joined]
     return Films(samples, {name: flat.reshape(len(rows), -1) for name, flat in zip(names_of, stored, strict=True)})
@@ -288,7 +288,7 @@ class _Stored:
     """Of the copies, which are in no file."""
     count: int
 
-    def read(self, places: Sequence[leakage.Place], column: leakage.Column) -> npt.NDArray[np.uint8]:
+    def read(self, places: Sequence[chunk_columns.Place], column: chunk_columns.Column) -> npt.NDArray[np.uint8]:
         length = int(np.prod(distractors.SHAPES[f"{column}s"][1]))
         found = np.empty((len(places), length), np.uint8)
         with (self.folder / f"{column}s").open("rb") as file:

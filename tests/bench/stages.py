@@ -88,7 +88,7 @@ def _prepare(given: argparse.Namespace) -> _Clock:
     with cluster(given.workers, None) as address:
         wake(address)
         clock.time("convert", lambda: conversion.convert(plan, address=address))
-        clock.time("validate-images", lambda: samples_gate.validate_images(plan, judge))
+        clock.time("validate-images", lambda: samples_gate.validate_images(plan, judge, address=address))
         clock.time("assemble", lambda: assembly.assemble(plan, address=address))
     clock.time("describe", lambda: publication.describe(plan, is_published=True))
     clock.time("publish", lambda: publication.publish(plan, {}, None))
