@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from flows import cli_learning, cli_quarantine, cli_signing, cli_trace, summary
+from flows import cli_doctor, cli_learning, cli_quarantine, cli_signing, cli_trace, summary
 from flows.command_line import (
     AsJson,
     LakeFolder,
@@ -101,6 +101,7 @@ def _print_version(wanted: bool) -> None:
 app.add_typer(cli_learning.app)
 app.add_typer(cli_quarantine.app)
 app.add_typer(cli_signing.app)
+app.add_typer(cli_doctor.app)
 app.add_typer(cli_trace.app)
 
 
