@@ -179,7 +179,9 @@ def _dask(address: str | None) -> Finding:
     except ScanmillError as error:
         return Finding("Dask", "wrong", str(error), "dask scheduler; dask worker ADDRESS, with this scanmill installed")
     status: Status = "ok" if workers else "note"
-    return Finding("Dask", status, f"{address} answers, {workers} worker{'' if workers == 1 else 's'}", f"dask worker {address}")
+    return Finding(
+        "Dask", status, f"{address} answers, {workers} worker{'' if workers == 1 else 's'}", f"dask worker {address}"
+    )
 
 
 def _extra(name: str, module: str, purpose: str, remedy: str) -> Finding:
