@@ -37,6 +37,7 @@ MEMBER_PROBLEMS = {
     "encrypted-member": "No archive member is encrypted.",
     "unsafe-path": "No archive member has a path that leaves the archive.",
     "oversized-member": "No archive member claims to unpack to an absurd size.",
+    "unreadable-member": "Every archive member has bytes of its own, and can be unpacked.",
     "truncated-archive": "Every archive is there to its end.",
     "corrupt-archive": "Every archive can be unpacked to its end.",
     "crc-mismatch": "The content of every archive fits its checksum.",

@@ -25,6 +25,7 @@ from expectations.data_docs import make_offline, write_index
 from tasks.schema import Dataset, GateName, Known, Outcome, Severity, Status, Verdict
 
 KEY = "entry"
+VIEW = {"class_name": "WordsView", "module_name": "expectations.docs_view"}
 EXAMPLES = 5
 FLAGS = ("image_problem", "row_problem", "image_without_row", "row_without_image")
 """Columns whose value says no more than the expectation's own name."""
@@ -158,6 +159,7 @@ def _document(context: Any, docs: Path) -> list[Any]:
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "site_section_builders": {"validations": {"view": VIEW}, "expectations": {"view": VIEW}},
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
     }
     context.add_data_docs_site("quality", site)

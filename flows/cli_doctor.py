@@ -191,15 +191,13 @@ def _extra(name: str, module: str, purpose: str, remedy: str) -> Finding:
 
 
 def _gpu() -> Finding:
+    remedy = "only training is faster with one"
     try:
-        import torch
+        from tasks.learning.devices import gpu_name
     except ImportError:
-        return Finding("GPU", "note", "not looked for: torch is not installed", "only training is faster with one")
-    if not torch.cuda.is_available():
-        return Finding(
-            "GPU", "note", f"none that torch {torch.__version__} can use", "only training is faster with one"
-        )
-    return Finding("GPU", "ok", f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}")
+        return Finding("GPU", "note", "not looked for: torch is not installed", remedy)
+    name = gpu_name()
+    return Finding("GPU", "ok" if name else "note", name or "none that torch can use", remedy)
 
 
 def _weights() -> Finding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, RawNow, errors_as_exit_codes
+from flows.command_line import AsJson, RawNow, errors_as_exit_codes, printable
 from flows.console import size
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _line(line: dict[str, Any]) -> str:
         places.append(line["member"] if line["archive"] == LOOSE else f"{line['archive']}/{line['member']}")
     if line["table"] is not None:
         places.append(line["table"] if line["row"] is None else f"{line['table']} row {line['row']}")
-    return f"{line['reason']}  {', '.join(places)}: {line['detail'] or 'no detail'}"
+    return printable(f"{line['reason']}  {', '.join(places)}: {line['detail'] or 'no detail'}")
 
 
 def _extracted_text(done: Sequence[Extracted], into: Path) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
@@ -31,6 +32,13 @@ ShowProgress = Annotated[
 
 SERVERLESS = "Failed to reach API"
 """What Prefect says when its server does not answer."""
+REMEDIES: Mapping[int, str] = {
+    errno.EROFS: "; mount it for writing, or name another place, and run the same command again",
+    errno.EACCES: "; let this user in there, or name another place, and run the same command again",
+    errno.EPERM: "; let this user in there, or name another place, and run the same command again",
+    errno.EIO: "; the disk or the network fails (see the log of the system): mend it, and run the same command again",
+}
+"""What to do about an error of the operating system whose own words do not say it."""
 
 
 @contextmanager
@@ -43,7 +51,8 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
     except ScanmillError as error:
         _leave(error, 2, as_json)
     except OSError as error:
-        _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}"), 2, as_json)
+        remedy = REMEDIES.get(error.errno or 0, "")
+        _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}{remedy}"), 2, as_json)
     except Exception as error:
         from tasks.object_storage import storage_trouble
 
@@ -54,11 +63,16 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
         _leave(ScanmillError("stopped; finished chunks are kept, the same command goes on from there"), 130, as_json)
 
 
+def printable(text: str) -> str:
+    """Names and cells of others may hold what moves a terminal's cursor, or letters that no encoding has."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
 def _leave(error: Exception, code: int, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps({"ok": False, "exit_code": code, "error": str(error)}))
     else:
-        sys.stderr.write(f"scanmill: {error}\n")
+        sys.stderr.write(f"scanmill: {printable(str(error))}\n")
     raise typer.Exit(code)
 
 
@@ -77,9 +91,9 @@ def importing() -> Iterator[None]:
 def running_a_flow(name: str) -> Iterator[Callable[..., dict[str, Any]]]:
     """The flow of that name, and a Prefect server, which starts while the flow is imported where the user has none.
 
-    Ctrl-C ends all of it at once. A server that is not there is said in words.
+    Ctrl-C and SIGTERM end all of it at once. A server that is not there is said in words.
     """
-    before = signal.signal(signal.SIGINT, _stop_at_once)
+    before = {number: signal.signal(number, _stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with importing():
             from flows.embedded_server import EmbeddedServer, is_wanted
@@ -89,16 +103,31 @@ def running_a_flow(name: str) -> Iterator[Callable[..., dict[str, Any]]]:
         if server:
             server.wait()
         yield flow
-    except RuntimeError as error:
-        if SERVERLESS not in str(error):
-            raise
-        raise ScanmillError(f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without") from error
+    except Exception as error:
+        if said := _said_of_server(error):
+            raise ScanmillError(said) from error
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _said_of_server(error: Exception) -> str:
+    """What is to be done where Prefect's server is not there, or not there any more; nothing for other errors."""
+    import httpx
+
+    if isinstance(error, RuntimeError) and SERVERLESS in str(error):
+        return f"{error}: start that Prefect server, or unset PREFECT_API_URL to do without"
+    if isinstance(error, httpx.TransportError):
+        return (
+            f"Prefect's server does not answer any more ({error}): start it again, or unset PREFECT_API_URL to do "
+            f"without, and run the same command again: it goes on from there"
+        )
+    return ""
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: end every process of the run and leave.
+    """Ctrl-C, or a service manager's SIGTERM: end every process of the run and leave, with what shells make of it.
 
     A terminal interrupts the embedded Prefect server as well, and Prefect would spend a minute trying to tell it that
     the run has stopped. Nothing needs tidying: a name that exists in the lake is a whole file.
@@ -111,4 +140,4 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()
-    os._exit(130)
+    os._exit(128 + number)

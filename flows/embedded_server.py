@@ -110,7 +110,8 @@ def _be_the_server(port: int, parent: int) -> NoReturn:
     """Never returns, and leaves without what the command has registered for its own end."""
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         # Not even a command that is killed leaves its server behind.
         ctypes.CDLL(None).prctl(SIGNAL_WHEN_PARENT_ENDS, signal.SIGTERM)
         if os.getppid() == parent:

@@ -27,8 +27,19 @@ WIDEN = 257
 """65535 / 255: what white of 8 bits has to be multiplied by to be white of 16."""
 GREY_PNG = (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", bytes([8, 0, 0, 0, 0]))
 """Bytes 0–15 and 24–28 of a PNG of one channel of 8 bits, not interlaced (PNG, 3rd edition, 5.2 and 11.2.1)."""
-MOST_PIXELS = 2**27
-"""What a damaged header may claim is not asked of the memory for the decoder, which would give up for good."""
+MOST_PIXELS = 100_000_000
+"""As in conversion, which refuses larger images."""
+MOST_BYTES = 2 * MOST_PIXELS
+"""Of the pixels that a header claims; decoding takes two and a half times that for a moment."""
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff"
+"""Shards hold no other kind of file, and OpenCV has decoders of two dozen others, which are not for strangers."""
+PNG_CHANNELS = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}
+"""Colour type (PNG, 3rd edition, 11.2.1) to channels as OpenCV has them."""
+DEFLATED, MOST_UNPACKED = 1040, 32
+"""Times as many bytes as deflate can make of some (1032, zlib's technical notes), and as pixels can be unpacked to: of
+one bit to a byte, of an index to four channels."""
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a frame (ITU-T T.81, table B.1)."""
 MOST_OPEN = 256
 """Files that stay open at the same time; a process may have 1,024 by default."""
 
@@ -92,13 +103,48 @@ Decode: TypeAlias = "Callable[[Encoded], Pixels | None]"
 def decode(encoded: Encoded) -> Pixels | None:
     """Grey pixels in their own depth, by OpenCV, which lets other threads run; colour becomes luma. None where it is no
     image."""
-    if not len(encoded):
+    if not 0 < _claimed_bytes(encoded) <= MOST_BYTES:
         return None
-    pixels: Pixels | None = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels: Pixels | None = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
     if pixels is None or pixels.ndim == 2:
         return pixels
     grey: Pixels = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY)
     return grey
+
+
+def _claimed_bytes(encoded: Encoded) -> int:
+    """Of the pixels that the header of a PNG or a JPEG promises; 0 for anything else."""
+    if encoded[:16] == PNG_START and len(encoded) > 25:
+        width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (16, 20))
+        claimed = width * height * PNG_CHANNELS.get(encoded[25], 0) * (2 if encoded[24] == 16 else 1)
+        can_be = len(encoded) * DEFLATED * (MOST_UNPACKED if encoded[24] < 8 or encoded[25] == 3 else 1)
+        return claimed if claimed <= can_be and _has_whole_chunks(encoded) else 0
+    return _claimed_by_jpeg(encoded) if encoded[:3] == JPEG_START else 0
+
+
+def _has_whole_chunks(encoded: Encoded) -> bool:
+    """Whether every chunk of a PNG up to its last is there: OpenCV asks for the memory of one before it reads it."""
+    at = 8
+    while at + 12 <= len(encoded):
+        if encoded[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(encoded[at : at + 4], "big")
+    return False
+
+
+def _claimed_by_jpeg(encoded: Encoded) -> int:
+    at = 2
+    while at + 10 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker in JPEG_FRAMES:
+            height, width = (int.from_bytes(encoded[begin : begin + 2], "big") for begin in (at + 5, at + 7))
+            return height * width * encoded[at + 9]
+        # Fill bytes may stand before a marker.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+    return 0
 
 
 def decode_alone(encoded: Encoded) -> Pixels | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 CONNECTION = {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "max_attempts": 5}}
@@ -53,11 +54,14 @@ class Place:
         return data
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file below this folder, by relative path."""
+        """Bytes of every file below this folder, by relative path. Links are left out: they may lead anywhere."""
         if self.storage is None:
             root = Path(self.path)
             found = (Path(below, name) for below, _, names in os.walk(root) for name in names)
-            return {path.relative_to(root).as_posix(): path.stat().st_size for path in found}
+            looked = ((path, path.lstat()) for path in found)
+            return {
+                path.relative_to(root).as_posix(): status.st_size for path, status in looked if S_ISREG(status.st_mode)
+            }
         prefix = self.path.rstrip("/") + "/"
         listed = self.storage.find(prefix, detail=True)
         return {key.removeprefix(prefix): int(info["size"]) for key, info in listed.items() if key.startswith(prefix)}

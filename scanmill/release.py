@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
+from scanmill.images import MOST_PIXELS
+from scanmill.manifest import complaint, parsed
 from scanmill.places import Place, place_of
 from scanmill.refusal import ReleaseRefused
 
@@ -23,10 +27,14 @@ FORMAT_VERSION = 1
 IDENTITY = ("format_version", "dataset", "dataset_version", "parameters", "code")
 """What a release is named after, beside its inputs (docs/lake.md)."""
 NAME_DIGITS = 16
+RELEASE = re.compile(r"[0-9a-f]+")
 NAMED = 5
 """Problems that are named one by one."""
 THREADS = 4
 STORES = ("webdataset", "parquet")
+TEXTS = ("sample_id", "split", "shard", "image_sha256")
+LEAST = {"row": 0, "height": 1, "width": 1, "bit_depth": 1, "image_bytes": 0}
+"""Columns of whole numbers that images are found by, with the least that each can be."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +127,20 @@ def open_release(
         if value is not None and value != sha256:
             raise ReleaseRefused(f"{folder}/manifest.json is not the one that {who} vouches for (sha256 {sha256})")
     try:
-        manifest = json.loads(content)
+        manifest = parsed(content)
         if wanted is not None and manifest["release"] != wanted:
             raise ReleaseRefused(f"{folder}/manifest.json is of release {manifest['release']}, not of {wanted}")
         return from_manifest(folder, manifest, sha256, allow_failed_gates=allow_failed_gates)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReleaseRefused(f"{folder}/manifest.json cannot be read: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ReleaseRefused(f"{folder}/manifest.json cannot be read: {error}") from error
 
 
 def from_manifest(
     place: Place, manifest: Mapping[str, Any], manifest_sha256: str, *, allow_failed_gates: bool = False
 ) -> Release:
     """The release of a manifest that was read already; refuses as :func:`open_release` does."""
+    if said := complaint(manifest):
+        raise ReleaseRefused(f"{place}/manifest.json cannot be read: {said}")
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise ReleaseRefused(
@@ -195,9 +205,12 @@ def _vouched(home: Place, release: str) -> str | None:
 def _pointer(home: Place) -> tuple[str, str]:
     try:
         pointer = json.loads((home / "latest.json").read())
-        return str(pointer["release"]), str(pointer["manifest_sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+        release, sha256 = str(pointer["release"]), str(pointer["manifest_sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReleaseRefused(f"{home}/latest.json cannot be read: {type(error).__name__}: {error}") from error
+    if not RELEASE.fullmatch(release):
+        raise ReleaseRefused(f"{home}/latest.json cannot be read: {release!r} is no release id")
+    return release, sha256
 
 
 def _read(place: Place) -> bytes:
@@ -219,7 +232,7 @@ def _listed(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _size_problem(entry: Mapping[str, Any], size: int | None) -> str:
     if size is None:
-        return f"{entry['path']}: is missing"
+        return f"{entry['path']}: is missing, or a link"
     return "" if size == entry["bytes"] else f"{entry['path']}: has {size:,} bytes, {entry['bytes']:,} expected"
 
 
@@ -235,4 +248,38 @@ def _samples(place: Place, listed: list[Mapping[str, Any]]) -> pd.DataFrame:
     content = _read(place / "samples.parquet")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise ReleaseRefused(f"{place}/samples.parquet: bytes were changed (sha256 differs)")
-    return pd.read_parquet(io.BytesIO(content))
+    try:
+        samples = pd.read_parquet(io.BytesIO(content))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseRefused(f"{place}/samples.parquet cannot be read: {error}") from error
+    largest = max((int(entry["bytes"]) for entry in listed), default=0)
+    try:
+        said = _column_problem(samples, largest)
+    except UnicodeDecodeError as error:
+        said = f"it holds text that is none: {error}"
+    if said:
+        raise ReleaseRefused(f"{place}/samples.parquet is no sample table: {said}")
+    return samples
+
+
+def _column_problem(samples: pd.DataFrame, largest: int) -> str:
+    """What of the columns that images are found by cannot be; ``largest`` is the bytes of the largest file there is."""
+    for name in (*TEXTS, *LEAST):
+        if name not in samples:
+            return f"it has no column '{name}'"
+        values = samples[name]
+        is_kind = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_integer_dtype
+        if not is_kind(values) or None in values.tolist() or values.isna().any():
+            return (
+                f"column '{name}' has {'cells that are no text' if name in TEXTS else 'cells that are no whole number'}"
+            )
+        if name in LEAST and (values < LEAST[name]).any():
+            return f"column '{name}' has {values.min()}, {LEAST[name]} is the least"
+    if (samples["height"].astype(float) * samples["width"] > MOST_PIXELS).any():
+        return f"an image has more than {MOST_PIXELS:,} pixels"
+    offset = samples.get("tar_offset")
+    if offset is not None and not pd.api.types.is_numeric_dtype(offset):
+        return "column 'tar_offset' has cells that are no whole number"
+    if (samples["image_bytes"].astype(float) + (0 if offset is None else offset) > largest).any():
+        return "an image ends behind the end of every shard"
+    return ""

@@ -71,7 +71,8 @@ def index_of(release: Release, store: str, columns: tuple[Column, ...] = ("image
     ids = samples["sample_id"].astype(str).tolist()
     offsets: dict[Column, list[int]] = {}
     if store == "webdataset":
-        if samples["tar_offset"].isna().any():
+        offset = samples.get("tar_offset")
+        if offset is None or not pd.api.types.is_numeric_dtype(offset) or offset.isna().any() or (offset < 0).any():
             raise ReleaseRefused(f"{release.place}/samples.parquet: tar_offset is missing")
         offsets["image"] = samples["tar_offset"].astype("int64").tolist()
         if "mask" in columns:
@@ -201,7 +202,7 @@ class _Shards:
         if number >= len(content[column]):
             raise ReleaseRefused(f"{index.paths[shard]}: sample {index.sample[row]} is cut off: it has no row {number}")
         buffer = content[column][number].as_buffer()
-        return memoryview(buffer) if buffer is not None else b""
+        return memoryview(buffer).cast("B") if buffer is not None else b""  # pyarrow's bytes have a sign
 
     def done(self, rows: Rows) -> None:
         with self._turn:

@@ -6,17 +6,19 @@ An archive is never unpacked. A member is named by archive, path and byte offset
 from __future__ import annotations
 
 import lzma
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Literal
 
 from pydantic import SecretStr
 
 from tasks import locked_zips, plain_zips, tarballs, zip_directories
+from tasks.limits import Limits, current
 from tasks.progress import ByteMeter
 from tasks.schema import UnusableInput
 from tasks.storage import (
@@ -35,14 +37,11 @@ from tasks.storage import (
 LOOSE = "."
 """Name of the archive that holds the loose files of the raw folders."""
 
-MEMBER_LIMIT_BYTES = 512 * 2**20
-"""No image of any known dataset is near this size; a larger member is refused unread."""
-
-RATIO_LIMIT = 1000
-"""Deflate cannot exceed about 1032:1 (zlib's technical notes); medical images stay below 100:1."""
-
 READ_TOGETHER = 32
 """Members of mean size that are read ahead of one: an eighth of a chunk, which is the most that is read in vain."""
+
+CLASHES_TOLD = 3
+"""Names that a refusal names."""
 
 SCANS_AT_ONCE = 2
 """Tars that are scanned at the same time; a scan inflates twice, and a disk does not like many readers."""
@@ -93,7 +92,16 @@ def loose_files(archive: Archive) -> Iterator[Listed]:
     for root in archive.paths:
         for file in listed(location(root)):
             if not is_archive_name(file.path.name):
+                _insist_on_text(file)
                 yield file
+
+
+def _insist_on_text(file: Listed) -> None:
+    """Raise :class:`UnusableInput` for a name that is no UTF-8: no table could hold it."""
+    try:
+        file.name.encode()
+    except UnicodeEncodeError as error:
+        raise UnusableInput(f"the name of the file {str(file.path)!a} is no UTF-8: rename it") from error
 
 
 def is_archive_name(name: str) -> bool:
@@ -119,56 +127,93 @@ def list_members(archive: Archive, tick: tarballs.Tick = lambda size: None) -> l
             members = _tar_members(archive, tick)
         case "folder":
             members = _folder_members(archive)
-    return sorted(members, key=lambda member: (member.name, member.offset))
+    return _without_clashes(sorted(members, key=lambda member: (member.name, member.offset)))
+
+
+def _without_clashes(members: list[Member]) -> list[Member]:
+    """Names that are one file to systems that tell no case, or forms of Unicode, apart: of equal bytes the first stays.
+
+    What is written under one of them would stand for the other there.
+    """
+    spelled: dict[str, list[Member]] = {}
+    for member in members:
+        spelled.setdefault(_folded(member.name), []).append(member)
+    doubts = {
+        folded: _doubt(twins) for folded, twins in spelled.items() if len(twins) > 1 and twins[0].name != twins[-1].name
+    }
+    return [_doubted(member, *doubts.get(_folded(member.name), ("", ""))) for member in members] if doubts else members
+
+
+def _folded(name: str) -> str:
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def _doubt(twins: Sequence[Member]) -> tuple[str, str]:
+    """The name among them that is kept, or none, and what is said of the others."""
+    is_same = len({(twin.size_bytes, twin.crc32) for twin in twins}) == 1 and twins[0].crc32 != 0
+    names = sorted({twin.name for twin in twins})
+    told = " and ".join([*names[:CLASHES_TOLD], *(["…"] if len(names) > CLASHES_TOLD else [])])
+    verdict = "the same bytes, the first is kept" if is_same else "the bytes differ, so none can be trusted"
+    detail = f"{told} are one file where case or forms of Unicode are not told apart ({verdict})"
+    return (names[0] if is_same else ""), detail
+
+
+def _doubted(member: Member, kept: str, detail: str) -> Member:
+    is_clear = not detail or member.name == kept or member.problem
+    return member if is_clear else replace(member, problem="duplicate-member", detail=detail)
 
 
 def _zip_members(archive: Archive) -> list[Member]:
     try:
         with open_archive(location(archive.paths[0])) as stream:
             infos = zip_directories.entries(stream)
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+    except zipfile.BadZipFile as error:
         raise UnusableInput(f"{archive.paths[0]} is not a readable zip ({error}): fetch it again") from error
+    limits = current()
     members = []
     for info, problem, detail in zip_directories.problems(infos):
         if not info.filename.endswith("/"):
             if not problem:
-                problem, detail = _problem(info, archive)
+                problem, detail = _problem(info, archive, limits)
             name = info.filename.replace("\\", "/")
             members.append(Member(archive.name, name, info.header_offset, info.file_size, info.CRC, problem, detail))
     return members
 
 
-def _problem(info: zipfile.ZipInfo, archive: Archive) -> tuple[str, str]:
+def _problem(info: zipfile.ZipInfo, archive: Archive, limits: Limits) -> tuple[str, str]:
     """Reason code and detail for a sound entry that must not be read here, or two empty strings."""
     if locked_zips.is_encrypted(info) and not archive.is_lockable:
         return "encrypted-member", "the member is encrypted and this dataset declares no password"
-    if info.file_size > MEMBER_LIMIT_BYTES or info.file_size > RATIO_LIMIT * max(info.compress_size, 1024):
+    if info.file_size > limits.member_bytes or info.file_size > limits.ratio * max(info.compress_size, 1024):
         return "oversized-member", f"{info.compress_size} bytes claim to unpack to {info.file_size}"
     return "", ""
 
 
 def _tar_members(archive: Archive, tick: tarballs.Tick) -> list[Member]:
     listing = scan(archive, tick)
+    limit_bytes = current().member_bytes
     return [
-        Member(archive.name, entry.name, entry.offset, entry.size_bytes, entry.crc32, *_tar_problem(entry))
+        Member(archive.name, entry.name, entry.offset, entry.size_bytes, entry.crc32, *_tar_problem(entry, limit_bytes))
         for entry in listing.entries
     ]
 
 
 def scan(archive: Archive, tick: tarballs.Tick = lambda size: None) -> tarballs.Listing:
-    return tarballs.scan(location(archive.paths[0]), archive.seek, limit_bytes=MEMBER_LIMIT_BYTES, tick=tick)
+    return tarballs.scan(location(archive.paths[0]), archive.seek, limit_bytes=current().member_bytes, tick=tick)
 
 
-def _tar_problem(entry: tarballs.Entry) -> tuple[str, str]:
+def _tar_problem(entry: tarballs.Entry, limit_bytes: int) -> tuple[str, str]:
     """Reason code and detail for a tar entry that must not be read, or two empty strings."""
     if entry.problem:
         return entry.problem, entry.detail
     if zip_directories.leaves(entry.name):
         return "unsafe-path", f"the path {entry.name!r} leaves the archive"
-    if entry.kind != "file":
+    if entry.kind in ("link", "special"):
         return "unsafe-path", {"link": "the member is a link", "special": "the member is no file"}[entry.kind]
-    if entry.size_bytes > MEMBER_LIMIT_BYTES:
+    if entry.size_bytes > limit_bytes:
         return "oversized-member", f"the member unpacks to {entry.size_bytes} bytes"
+    if entry.kind == "sparse":
+        return "unreadable-member", "the member is a sparse file, which can claim holes of any size"
     return "", ""
 
 
@@ -198,7 +243,7 @@ def _opened(path: str, version: str) -> tuple[zipfile.ZipFile, dict[int, zipfile
     """
     place = location(path)
     stream = open_archive(place, version)
-    opened = zipfile.ZipFile(stream)
+    opened = zip_directories.opened(stream)
     infos = {info.header_offset: info for info in opened.infolist()}
     mean_bytes = sum(info.compress_size for info in infos.values()) // max(len(infos), 1)
     read_less_ahead(stream, mean_bytes * READ_TOGETHER)
@@ -235,9 +280,10 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
 def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     path = archive.paths[0]
     if archive.kind == "tar":
+        most = current().member_bytes
         try:
             return tarballs.read(
-                path, archive.seek, name, offset, crc32=crc32, limit_bytes=MEMBER_LIMIT_BYTES, version=archive.version
+                path, archive.seek, name, offset, crc32=crc32, limit_bytes=most, version=archive.version
             )
         except tarballs.Unreadable as error:
             raise MemberRefused(*error.args) from error

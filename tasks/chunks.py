@@ -25,6 +25,8 @@ from tasks.decoding import ImageRefused
 from tasks.files import digest, write_bytes
 from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import HISTOGRAM_BINS, convert
+from tasks.limits import DEFAULT, Limits
+from tasks.limits import current as current_limits
 from tasks.masks import convert_mask
 from tasks.pass_through import pass_through
 from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
@@ -92,6 +94,8 @@ class Chunk:
     rules: ImageRules
     masks: tuple[PairedMask | None, ...] = ()
     """One for each member, None where it has none; empty where the dataset has no masks."""
+    limits: Limits = DEFAULT
+    """Of the run, wherever the work is done."""
     part: tuple[int, int] | None = None
     """Of a chunk that was cut, first member and the one after the last; None for a whole one. See tasks.chunk_parts."""
 
@@ -126,9 +130,11 @@ def plan_chunks(
     ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_archives` gives them. ``masks`` is None where the
     dataset has none.
     """
+    limits = current_limits()
     common = {
         "transform": asdict(transform),
         "rules": asdict(rules),
+        "limits": asdict(limits),
         "code": conversion_version(),
         "libraries": library_versions(),
     }
@@ -148,7 +154,7 @@ def plan_chunks(
         own: tuple[PairedMask | None, ...] = () if masks is None else tuple(masks.get(member) for member in part)
         if own:
             source["masks"] = [mask and _mask_source(mask) for mask in own]
-        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules, own))
+        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules, own, limits))
     return chunks
 
 
@@ -214,7 +220,7 @@ def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     for row, found in zip(shown, fingerprints_of([row["thumbnail"] for row in shown]), strict=True):
         row["fingerprint"] = found
     if chunk.masks:
-        rows = [_with_mask(row, mask) for row, mask in zip(rows, chunk.masks, strict=True)]
+        rows = [_with_mask(row, mask, chunk.limits) for row, mask in zip(rows, chunk.masks, strict=True)]
     write_rows(chunk, rows, location(folder))
     refused = Counter(row["reason"] for row in rows if row["reason"])
     if refused:
@@ -264,7 +270,7 @@ def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
 
 
 def _converted(data: bytes, chunk: Chunk) -> dict[str, Any]:
-    converted = convert(data, chunk.transform, chunk.rules)
+    converted = convert(data, chunk.transform, chunk.rules, chunk.limits)
     return {
         **converted.facts,
         "histogram": converted.histogram,
@@ -275,11 +281,11 @@ def _converted(data: bytes, chunk: Chunk) -> dict[str, Any]:
 
 
 def _passed_through(data: bytes, chunk: Chunk) -> dict[str, Any]:
-    facts, encoded = pass_through(data, chunk.transform, chunk.rules)
+    facts, encoded = pass_through(data, chunk.transform, chunk.rules, chunk.limits)
     return {**facts, "image": encoded}
 
 
-def _with_mask(row: dict[str, Any], mask: PairedMask | None) -> dict[str, Any]:
+def _with_mask(row: dict[str, Any], mask: PairedMask | None, limits: Limits) -> dict[str, Any]:
     """The image's row with its mask; or refused for it, unless there was something wrong with the image already."""
     if mask is None:
         return row
@@ -293,7 +299,7 @@ def _with_mask(row: dict[str, Any], mask: PairedMask | None) -> dict[str, Any]:
         return {**row, **found}
     try:
         sizes = [(row[f"{of}width"], row[f"{of}height"]) for of in ("source_", "")]
-        converted = convert_mask(data, *sizes)
+        converted = convert_mask(data, sizes[0], sizes[1], limits)
     except ImageRefused as refusal:
         return {**_refused_for(row, *refusal.args), **found}
     return {**row, **found, **converted.facts, "mask": converted.encoded}

@@ -44,7 +44,7 @@ def source_digest(*patterns: str, without: str = "") -> str:
 def conversion_version() -> str:
     """Identity of the code that turns a member into a chunk row."""
     images = ("decoding", "encoding", "images", "reduction", "masks", "scan_sector", "image_checks", "burned_in_text")
-    reading = ("archives", "tarballs/*", "locked_zips", "plain_zips")
+    reading = ("archives", "tarballs/*", "locked_zips", "plain_zips", "zip_directories", "limits")
     modules = (*reading, *images, "pass_through", "fingerprints/polar", "chunks", "schema")
     return source_digest(*(f"tasks/{name}.py" for name in modules))
 

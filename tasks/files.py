@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -126,12 +127,20 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(0o666 & ~_umask())  # mkstemp's own is for its maker alone
             os.replace(name, path)  # noqa: PTH105 (Path.replace takes no plain string source)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
+
+
+@cache
+def _umask() -> int:
+    """What the user keeps from others. To be told it one has to set it, so that it is asked for once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Location, value: Any) -> None:

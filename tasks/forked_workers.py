@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver
 from typing import Any
 
-NEEDED = ("distributed.nanny", "tasks.pieces", "tasks.chunks", "tasks.shards")
+NEEDED = ("tasks.deaf_workers", "distributed.nanny", "tasks.pieces", "tasks.chunks", "tasks.shards")
 """What workers import before they have done their first pieces."""
 CAN_FORK = sys.platform == "linux"
 """Elsewhere system libraries do not stand it."""

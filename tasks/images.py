@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tasks import image_checks, scan_sector
 from tasks.decoding import ImageRefused, Pixels, decode
 from tasks.encoding import SIGNATURES, encode
+from tasks.limits import DEFAULT, Limits
 from tasks.reduction import reduced
 from tasks.schema import ImageRules, Transform
 
@@ -49,7 +50,7 @@ class Converted:
     """Values of :data:`tasks.schema.IMAGE_COLUMNS`."""
 
 
-def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
+def convert(data: bytes, transform: Transform, rules: ImageRules, limits: Limits = DEFAULT) -> Converted:
     """Turn one published image file into the stored form.
 
     At native size a file that needs no step and is in the wanted format is kept byte for byte.
@@ -58,7 +59,7 @@ def convert(data: bytes, transform: Transform, rules: ImageRules) -> Converted:
     ``undecodable-image``, ``oversized-image``, ``unsupported-mode``, ``alpha-channel``, ``bit-depth``,
     ``no-scan-found``.
     """
-    mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha)
+    mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha, limits=limits)
     published, cleaned = _clean(decoded, rules)
     steps += cleaned
     luma = _luma(published)

@@ -15,6 +15,7 @@ from typing import IO
 from pydantic import SecretStr
 from stream_unzip import NotStreamUnzippable, PasswordError, UnzipError, stream_unzip
 
+from tasks import zip_directories
 from tasks.storage import Location, open_archive
 
 ENCRYPTED = 0x1
@@ -80,7 +81,7 @@ def _read_stored(opened: zipfile.ZipFile, info: zipfile.ZipInfo, secret: bytes) 
 
 def opens(path: Location, password: SecretStr) -> bool:
     """Whether the password opens the zip: it is tried on its smallest encrypted members."""
-    with open_archive(path) as stream, open_archive(path) as again, zipfile.ZipFile(stream) as opened:
+    with open_archive(path) as stream, open_archive(path) as again, zip_directories.opened(stream) as opened:
         locked = [info for info in opened.infolist() if is_encrypted(info) and not info.is_dir()]
         for info in sorted(locked, key=lambda info: info.file_size)[:TRIED]:
             try:
@@ -93,5 +94,5 @@ def opens(path: Location, password: SecretStr) -> bool:
 
 def is_locked(path: Location) -> bool:
     """Whether any member of the zip is encrypted."""
-    with open_archive(path) as stream, zipfile.ZipFile(stream) as opened:
+    with open_archive(path) as stream, zip_directories.opened(stream) as opened:
         return any(is_encrypted(info) for info in opened.infolist())

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tasks.decoding import ImageRefused, decode
 from tasks.encoding import SIGNATURES
+from tasks.limits import DEFAULT, Limits
 
 PNG_LEVEL = 6
 """zlib level; a mask is flat, so that this costs next to nothing."""
@@ -31,13 +32,15 @@ class ConvertedMask:
     """Values of :data:`tasks.schema.MASK_COLUMNS` but for where the mask came from."""
 
 
-def convert_mask(data: bytes, published: tuple[int, int], stored: tuple[int, int]) -> ConvertedMask:
+def convert_mask(
+    data: bytes, published: tuple[int, int], stored: tuple[int, int], limits: Limits = DEFAULT
+) -> ConvertedMask:
     """Turn a published mask into a PNG of 0 and 255, of the size that its image is stored in; never anything lossy.
 
     ``published`` and ``stored`` are width and height of the image. Raises :class:`tasks.decoding.ImageRefused` with one
     of :data:`tasks.schema.MASK_REASONS`.
     """
-    inside = decode_mask(data)
+    inside = decode_mask(data, limits)
     height, width = inside.shape
     if (width, height) != published:
         raise ImageRefused("mask-size", f"the mask is {width}x{height}, its image {published[0]}x{published[1]}")
@@ -60,10 +63,10 @@ def convert_mask(data: bytes, published: tuple[int, int], stored: tuple[int, int
     )
 
 
-def decode_mask(data: bytes) -> Inside:
+def decode_mask(data: bytes, limits: Limits = DEFAULT) -> Inside:
     """255 where the PNG is not zero: bits, grey of 8 or 16 bits, equal channels, or a palette's colours but black."""
     try:
-        mode, pixels, _ = decode(data)
+        mode, pixels, _ = decode(data, limits=limits)
     except ImageRefused as refusal:
         raise ImageRefused("mask-undecodable", ": ".join(refusal.args)) from refusal
     if not data.startswith(SIGNATURES["png"]):

@@ -8,8 +8,9 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tasks import locked_zips, tarballs
-from tasks.archives import MEMBER_LIMIT_BYTES, Archive, MemberRefused
+from tasks import locked_zips, tarballs, zip_directories
+from tasks.archives import Archive, MemberRefused
+from tasks.limits import current
 from tasks.storage import location, look, open_archive
 
 LOCAL_HEADER_BYTES = 30
@@ -57,7 +58,7 @@ def place_of(archive: Archive, name: str, offset: int) -> Place:
 def _tar_range(archive: Archive, name: str, offset: int) -> tuple[int, int]:
     try:
         return tarballs.data_range(
-            archive.paths[0], archive.seek, name, offset, limit_bytes=MEMBER_LIMIT_BYTES, version=archive.version
+            archive.paths[0], archive.seek, name, offset, limit_bytes=current().member_bytes, version=archive.version
         )
     except tarballs.Unreadable as error:
         raise MemberRefused(*error.args) from error
@@ -73,7 +74,7 @@ def _info(archive: Archive, name: str, offset: int) -> zipfile.ZipInfo:
 
 @lru_cache(maxsize=2)
 def _directory(path: str, version: str) -> dict[int, zipfile.ZipInfo]:
-    with open_archive(location(path)) as stream, zipfile.ZipFile(stream) as opened:
+    with open_archive(location(path)) as stream, zip_directories.opened(stream) as opened:
         return {info.header_offset: info for info in opened.infolist()}
 
 
@@ -91,13 +92,15 @@ def salvage(archive: Archive, name: str, offset: int) -> bytes:
         raise MemberRefused("unreadable-member", f"the method of packing is not known ({place.method})")
     with open_archive(location(archive.paths[0]), archive.version) as stream:
         stream.seek(place.data_offset)
-        packed = stream.read(min(place.data_bytes, MEMBER_LIMIT_BYTES))
+        packed = stream.read(min(place.data_bytes, current().member_bytes))
     return packed if place.method == "stored" else _inflated(packed)
 
 
 def _salvage_tar(archive: Archive, name: str, offset: int) -> bytes:
     try:
-        return tarballs.salvage(archive.paths[0], name, offset, limit_bytes=MEMBER_LIMIT_BYTES, version=archive.version)
+        return tarballs.salvage(
+            archive.paths[0], name, offset, limit_bytes=current().member_bytes, version=archive.version
+        )
     except tarballs.Unreadable as error:
         raise MemberRefused(*error.args) from error
 
@@ -108,9 +111,9 @@ def _inflated(packed: bytes) -> bytes:
     found = bytearray()
     for start in range(0, len(packed), PIECE_BYTES):
         try:
-            found += inflater.decompress(packed[start : start + PIECE_BYTES], MEMBER_LIMIT_BYTES - len(found))
+            found += inflater.decompress(packed[start : start + PIECE_BYTES], current().member_bytes - len(found))
         except zlib.error:
             return bytes(found)
-        if inflater.eof or len(found) >= MEMBER_LIMIT_BYTES:
+        if inflater.eof or len(found) >= current().member_bytes:
             break
     return bytes(found)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.decoding import Header, plain_header
 from tasks.images import KEPT, convert
+from tasks.limits import DEFAULT, Limits
 from tasks.schema import HEADER_COLUMNS, Dataset, Encoding, ImageRules, Transform
 
 BIT_DEPTHS = {"L": 8, "I;16": 16}
@@ -32,16 +33,18 @@ def why_not(dataset: Dataset, transform: Transform) -> str:
     return ""
 
 
-def pass_through(data: bytes, transform: Transform, rules: ImageRules) -> tuple[dict[str, Any], bytes | None]:
+def pass_through(
+    data: bytes, transform: Transform, rules: ImageRules, limits: Limits = DEFAULT
+) -> tuple[dict[str, Any], bytes | None]:
     """What the header tells of one image (:data:`tasks.schema.HEADER_COLUMNS`), and its encoded bytes; None for those
     of a file that is stored as it is.
 
     Raises :class:`tasks.decoding.ImageRefused` as :func:`tasks.images.convert` does.
     """
-    header = plain_header(data)
+    header = plain_header(data, limits)
     if header is not None and _stays(data, header, transform.encoding):
         return _told(data, header), None
-    converted = convert(data, transform, rules)
+    converted = convert(data, transform, rules, limits)
     facts = {name: converted.facts[name] for name in HEADER_COLUMNS}
     return facts, None if converted.is_original else converted.encoded
 

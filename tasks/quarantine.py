@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from tasks.archives import LOOSE, MEMBER_LIMIT_BYTES, Member, MemberRefused, read_member
+from tasks.archives import LOOSE, Member, MemberRefused, read_member
 from tasks.files import read_frame, write_bytes
 from tasks.lake import Lake, latest_release
+from tasks.limits import current
 from tasks.member_places import salvage
 from tasks.raw_again import Origin, RawAgain, TableLines, has_header, lines_of, role_of
 from tasks.reasons import REASONS, sentence
@@ -23,7 +24,8 @@ from tasks.storage import Location
 
 NAME = "quarantine.parquet"
 LIST = "extracted.csv"
-"""What ``extract`` has brought back, or not, line by line; every extraction into a folder writes it anew."""
+"""What ``extract`` has brought back, or not, line by line; every extraction into a folder writes it anew.
+Names that a spreadsheet would take for a formula have an apostrophe before them."""
 LOOSE_FOLDER = "loose"
 SAFE_PUNCTUATION = " !#$&'()+,-=@[]^_`{}~."
 """Of a file name on any system; a percent sign is not among it, as it escapes."""
@@ -209,7 +211,7 @@ def _bytes_of(record: Mapping[str, Any], raw: RawAgain) -> tuple[bytes | None, C
         return None, "no", GONE
     if member.name.startswith("(after byte "):
         return None, "no", "it stands for what the archive lacks"
-    if member.problem == "oversized-member" or member.size_bytes > MEMBER_LIMIT_BYTES:
+    if member.problem == "oversized-member" or member.size_bytes > current().member_bytes:
         return None, "no", member.detail or f"it claims {member.size_bytes} bytes"
     if member.problem == "encrypted-member":
         return None, "no", member.detail
@@ -322,8 +324,13 @@ def _csv(done: Iterable[Extracted]) -> bytes:
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow([field.name for field in fields(Extracted)])
-    writer.writerows(list(asdict(one).values()) for one in done)
+    writer.writerows([_no_formula(value) for value in asdict(one).values()] for one in done)
     return sink.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _no_formula(value: Any) -> Any:
+    """A name that a spreadsheet would compute gets an apostrophe before it, as OWASP's page on CSV injection asks."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def insist_on_folder(into: Path) -> None:

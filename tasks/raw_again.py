@@ -14,6 +14,7 @@ from tasks.credentials import Credentials
 from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.raw_memory import HashMemory, hash_archives, remembering
+from tasks.release.manifest import read_manifest
 from tasks.schema import Dataset, UnusableInput
 from tasks.stages.index import gather
 from tasks.stages.plan import request
@@ -39,7 +40,7 @@ class Origin:
 def origin_of(folder: Location) -> Origin:
     """Of a published release, or of a refused one, by its folder."""
     run: dict[str, Any] = read_json(folder / RUN) if (folder / RUN).is_file() else {}
-    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+    manifest = read_manifest(folder) if (folder / "manifest.json").is_file() else None
     inputs = manifest["inputs"] if manifest else run.get("inputs", ())
     tables = manifest["parameters"].get("tables", {}) if manifest else run.get("tables", {})
     by_name = {entry["name"]: entry for entry in inputs}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from tasks import tarballs
+from tasks import tarballs, zip_directories
 from tasks.archives import Archive, loose_files, scan
 from tasks.files import digest, known_sha256, read_json, sha256_file, write_json
 from tasks.progress import ByteMeter
@@ -60,7 +59,7 @@ def _fingerprint(file: Listed) -> str:
 
 def _directory_digest(path: Location) -> str:
     """Digest of a zip's central directory: names, sizes, checksums and offsets, without reading the members."""
-    with open_archive(path) as stream, zipfile.ZipFile(stream) as opened:
+    with open_archive(path) as stream, zip_directories.opened(stream) as opened:
         lines = [f"{i.filename}\0{i.CRC}\0{i.file_size}\0{i.header_offset}" for i in opened.infolist()]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

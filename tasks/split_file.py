@@ -42,7 +42,9 @@ def splits_of(path: Location, rows: pd.DataFrame, dataset: Dataset) -> pd.Series
         raise UnusableInput(
             f"{path} needs a column split and one of {', '.join(KEYS)}; it has {quoted(list(table.columns))}"
         )
-    unknown = sorted(set(table["split"]) - set(dataset.splits))
+    if table.empty:
+        raise UnusableInput(f"{path} names no sample: it has no rows")
+    unknown = sorted(set(table["split"].fillna("")) - set(dataset.splits))
     if unknown:
         raise UnusableInput(f"{path}: split {unknown[0]!r} is not known; choose from {', '.join(dataset.splits)}")
     pairs = table[[key, "split"]].drop_duplicates()
@@ -66,9 +68,9 @@ def _table(path: Location) -> pd.DataFrame:
     data = io.BytesIO(_read(path))
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(data).dropna(subset="split").astype(str)
+            return pd.read_parquet(data).dropna(subset="split").astype(str).astype(object)  # all of it, here
         return pd.read_csv(data, dtype=str, encoding="utf-8-sig").rename(columns=str.strip).dropna(how="all")
-    except (ValueError, KeyError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
         raise UnusableInput(f"the split file {path} cannot be read: {error}") from error
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,10 +125,12 @@ def look(path: Location) -> Listed:
 def _of_file(path: Path) -> tuple[int, str]:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         if not path.is_symlink():
             raise
-        status = path.lstat()  # a link to nowhere is listed, and fails where it is read
+        status = path.lstat()  # a link to nowhere, or to itself, is listed, and fails where it is read
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+        raise UnusableInput(f"{path} is neither file nor folder, and reading it may never end: remove it")
     return status.st_size, f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -147,7 +150,7 @@ def size_of(path: Location) -> int | None:
     """Bytes of a file; None where there is none."""
     try:
         return look(path).size_bytes
-    except OSError:
+    except (OSError, UnusableInput):  # nothing, or no file
         return None
 
 

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from tasks.limits import Limits, current, variable
 from tasks.schema import Table, TableForm, TableRule, UnusableInput
+
+CELLS_TOLD = 20
+"""Of a row that a refusal shows."""
+NAMES_TOLD = 60
+"""Columns that a refusal names."""
+HEADER_BYTES = 64 * 1024
+"""Of a table's first line, which are looked at to tell what table it is; csv takes cells of twice as much."""
 
 
 def read_table(rule: TableRule, name: str, data: bytes) -> Table:
     """A CSV (header in its first line) or a plain list of one value per line.
 
     Accepts a byte order mark, CRLF and LF, a missing final newline, trailing empty cells and blank lines. Raises
-    :class:`UnusableInput` for text that is not UTF-8, a missing column, and a row with more cells than the header.
+    :class:`UnusableInput` for text that is not UTF-8 or has NULs in it, a missing column or one that is there twice, a
+    row with more cells than the header, a quote that nothing closes, and for more bytes, columns, or characters in a
+    cell than :mod:`tasks.limits` allows.
     """
+    limits = current()
+    if len(data) > limits.table_bytes:
+        raise UnusableInput(
+            f"{name} has {len(data)} bytes; the most is {limits.table_mib} MiB ({variable('table_mib')})"
+        )
     text = _decode(name, data)
-    rows = _split_list(rule, text) if not rule.has_header else _split_csv(name, text)
+    rows = _split_list(rule, text) if not rule.has_header else _split_csv(name, text, limits)
     rows = rows.rename(columns=dict(rule.aliases))
+    if again := sorted(column for column, count in Counter(rows.columns).items() if count > 1):
+        raise UnusableInput(f"{name} has more than one column {quoted(again)}: which one counts? Leave one of them")
     missing = [column for column in rule.columns if column not in rows.columns]
     if missing:
         raise UnusableInput(
@@ -32,8 +50,11 @@ def read_table(rule: TableRule, name: str, data: bytes) -> Table:
 
 def header_of(data: bytes) -> list[str]:
     """Cells of the first line, stripped, empty ones at the end included; of no use for what is no text."""
-    first = data[: 64 * 1024].decode("utf-8-sig", "replace").splitlines()[:1]
-    return [cell.strip() for cell in next(csv.reader(first), [])]
+    first = data[:HEADER_BYTES].decode("utf-8-sig", "replace").splitlines()[:1]
+    try:
+        return [cell.strip() for cell in next(csv.reader(first), [])]
+    except csv.Error:  # a cell beyond the limit
+        return []
 
 
 def recognise(rules: Sequence[TableRule], header: Sequence[str]) -> TableRule | None:
@@ -55,6 +76,8 @@ def form_of(rule: TableRule, header: Sequence[str]) -> TableForm | None:
 
 def why_not(rules: Sequence[TableRule], name: str, header: Sequence[str]) -> str:
     """What a table lacks to be the one it resembles most."""
+    if any("\0" in cell for cell in header):
+        return f"{name} is no UTF-8 text (UTF-16?): save it as UTF-8"
     missing = {
         rule.role: [column for column in rule.columns if column not in _names(rule, header)]
         for rule in rules
@@ -79,9 +102,16 @@ def _names(rule: TableRule, header: Sequence[str]) -> list[str]:
 
 def _decode(name: str, data: bytes) -> str:
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnusableInput(f"{name} is not UTF-8 text: byte {data[error.start]:#04x} at {error.start}") from error
+        raise UnusableInput(
+            f"{name} is not UTF-8 text: byte {data[error.start]:#04x} at {error.start}; save it as UTF-8"
+        ) from error
+    if (at := text.find("\0")) >= 0:
+        raise UnusableInput(
+            f"{name} has a NUL in line {text.count(chr(10), 0, at) + 1}: is it UTF-16? Save it as UTF-8"
+        )
+    return text
 
 
 def _split_list(rule: TableRule, text: str) -> pd.DataFrame:
@@ -90,22 +120,37 @@ def _split_list(rule: TableRule, text: str) -> pd.DataFrame:
     return pd.DataFrame({rule.columns[0]: list(numbered.values())}, index=list(numbered), dtype=str)
 
 
-def _split_csv(name: str, text: str) -> pd.DataFrame:
-    reader = csv.reader(io.StringIO(text, newline=""))
+def _split_csv(name: str, text: str, limits: Limits) -> pd.DataFrame:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    csv.field_size_limit(limits.table_cell)
+    try:
+        return _frame(name, reader, limits)
+    except csv.Error as error:
+        setting = f" ({variable('table_cell')})" if "field limit" in str(error) else ""
+        raise UnusableInput(f"{name}, line {reader.line_num}: {error}{setting}") from error
+
+
+def _frame(name: str, reader: Iterator[list[str]], limits: Limits) -> pd.DataFrame:
     header = [cell.strip() for cell in next(reader, [])]
     while header and not header[-1]:
         header.pop()  # publishers leave trailing commas in headers
+    if len(header) > limits.table_columns:
+        raise UnusableInput(
+            f"{name} has {len(header)} columns; the most is {limits.table_columns} ({variable('table_columns')})"
+        )
     numbers, rows = [], []
     for number, cells in enumerate(reader, 1):
         if not any(cells):
             continue
         if any(cells[len(header) :]):
-            raise UnusableInput(f"{name}, data row {number}: {len(cells)} cells under {len(header)} columns: {cells}")
+            told = ", ".join(map(repr, cells[:CELLS_TOLD])) + (", …" if len(cells) > CELLS_TOLD else "")
+            raise UnusableInput(f"{name}, data row {number}: {len(cells)} cells under {len(header)} columns: {told}")
         numbers.append(number)
         rows.append([*cells[: len(header)], *[""] * (len(header) - len(cells))])
     return pd.DataFrame(rows, index=numbers, columns=header, dtype=str)
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Names for an error text."""
-    return ", ".join(f"'{name}'" for name in names) or "none"
+    """Names for an error text, the first of many."""
+    told = [f"'{name}'" for name in names[:NAMES_TOLD]] + (["…"] if len(names) > NAMES_TOLD else [])
+    return ", ".join(told) or "none"

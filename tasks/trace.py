@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks import lineage
+from tasks import limits, lineage
 from tasks.archives import LOOSE, MemberRefused, read_member
 from tasks.code_version import library_versions, release_version
 from tasks.decoding import ImageRefused
@@ -388,7 +388,7 @@ def _checks(traced: Traced, row: Mapping[Any, Any], told: Mapping[str, Any]) -> 
             yield _again(
                 traced,
                 "conversion of the mask",
-                lambda: convert_mask(mask, published, stored).encoded,
+                lambda: convert_mask(mask, published, stored, limits.current()).encoded,
                 str(row["mask_sha256"]),
             )
 
@@ -447,8 +447,8 @@ def _reread(traced: Traced, what: str, place: Mapping[str, Any], sha256: str) ->
 def _encoded(traced: Traced, data: bytes) -> bytes:
     transform, rules = _transform(traced.manifest), traced.dataset.image
     if transform.decode_check == "full":
-        return convert(data, transform, rules).encoded
-    _, encoded = pass_through(data, transform, rules)
+        return convert(data, transform, rules, limits.current()).encoded
+    _, encoded = pass_through(data, transform, rules, limits.current())
     return data if encoded is None else encoded
 
 

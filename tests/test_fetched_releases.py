@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from tests import planted_secrets
 from tests.command import environment, said, scanmill, start
 from tests.conftest import write_fake
 from tests.fakes import behsof, chexchonet, ovf_supplement
@@ -23,6 +24,8 @@ from tests.release_files import samples_of
 BEHSOF, OVF = 26389069, 25494829
 ACCOUNT = {"SCANMILL_PHYSIONET_USERNAME": "a made-up user", "SCANMILL_PHYSIONET_PASSWORD": "not a real one"}
 CHANGES = "quality/changes.html"
+TELEMETRY_SWITCHES = ("PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK", "GX_ANALYTICS_ENABLED")
+"""The tests' own; the command has to do without."""
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -202,13 +205,29 @@ def test_a_password_from_a_prefect_secret_block(
 
 
 def test_no_password_is_left_anywhere(figshare: FakeFigshare, tmp_path: Path) -> None:
-    """A run of its own, with a Dask worker and with Prefect's log at its most talkative."""
+    """A run of its own, with a Dask worker and with Prefect's log at its most talkative.
+
+    It listens to nobody but this machine, and speaks to nobody else: no telemetry.
+    """
     home = tmp_path / "prefect"
-    variables = environment(home) | {"PREFECT_LOGGING_LEVEL": "DEBUG"}
+    secrets = {**planted_secrets.SECRETS, "SCANMILL_BEHSOF_PASSWORD": behsof.PASSWORD}
+    variables = environment(home) | secrets | {"PREFECT_LOGGING_LEVEL": "DEBUG"}
+    variables = {name: value for name, value in variables.items() if name not in TELEMETRY_SWITCHES}
     command = ["prepare", "behsof", "--lake", tmp_path / "lake", "--source-url", figshare.api, "--workers", 1]
     process = start([*command, "--progress"], variables, tmp_path / "log")
-    assert process.wait(timeout=240) == 0, (tmp_path / "log").read_text()
+    listening, remote = set[str](), set[str]()
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        seen = planted_secrets.sockets(process.pid)
+        listening |= seen[0]
+        remote |= seen[1]
+        time.sleep(0.25)
+    assert process.wait(timeout=1) == 0, (tmp_path / "log").read_text()
+    assert listening, "Prefect's server and Dask's scheduler should have been seen"
+    assert listening | remote <= {"127.0.0.1", "::1"}
     assert b"convert" in (tmp_path / "log").read_bytes()
     assert any(b"behsof" in path.read_bytes() for path in home.glob("prefect.db*")), "Prefect has kept the run there"
-    found = subprocess.run(["grep", "-rlaF", behsof.PASSWORD, tmp_path], capture_output=True, text=True, check=False)
-    assert found.stdout == ""
+    assert list(planted_secrets.leaks(tmp_path, secrets)) == []
+    (tmp_path / "leak").write_bytes(planted_secrets.forms(behsof.PASSWORD)["hex"])
+    assert len(list(planted_secrets.leaks(tmp_path, secrets))) == 1, "the search finds what there is"
+    assert planted_secrets.open_to_all(tmp_path / "lake") == []

@@ -6,83 +6,49 @@ import resource
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.archives import MemberRefused, list_members, read_member
 from tasks.schema import UnusableInput
 from tasks.sources.local import find_archives
+from tests.zoo.zips import MACINTOSH, MIB, Entry, deflated, written
 
 DATA = b"fifty bytes of a picture that is none, more or less"
-MIB = 2**20
 BOMB_BYTES = 1024 * MIB
-UNIX, MACINTOSH = 3, 19
 
 
-@dataclass
-class Entry:
-    """One entry, as written in the local header and in the directory; sizes and checksum may lie."""
-
-    name: bytes = b"a.png"
-    data: bytes = DATA
-    size_bytes: int = len(DATA)
-    method: int = 0
-    mode: int = 0
-    system: int = UNIX
-    extra: bytes = b""
-
-
-def written(path: Path, entries: Sequence[Entry], *, at_one_place: bool = False, claimed: int | None = None) -> Path:
-    """A zip byte by byte (APPNOTE 4.3.7, 4.3.12, 4.3.16)."""
-    body, directory = bytearray(), bytearray()
-    for entry in entries:
-        offset = 0 if at_one_place else len(body)
-        numbers = (20, 0, entry.method, 0, 33, zlib.crc32(DATA), len(entry.data), entry.size_bytes, len(entry.name))
-        if not body or not at_one_place:
-            body += struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *numbers, 0) + entry.name + entry.data
-        attributes = (0, 0, 0, 0, entry.mode << 16, offset)
-        directory += (
-            struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20 | entry.system << 8, *numbers, *attributes) + entry.name
-        )
-    count = len(entries) if claimed is None else claimed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
-    path.write_bytes(bytes(body) + bytes(directory) + end)
-    return path
-
-
-def deflated(size_bytes: int) -> bytes:
-    """Zeros, packed a thousand to one."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return b"".join([*(packer.compress(bytes(MIB)) for _ in range(size_bytes // MIB)), packer.flush()])
+def entry(name: bytes = b"a.png", data: bytes = DATA, **lies: Any) -> Entry:
+    """One that is sound but for what is said of it."""
+    return Entry(name, data, **{"crc32": zlib.crc32(DATA), "size_bytes": len(DATA)} | lies)
 
 
 REFUSED = {
-    "a path upwards": (Entry(b"../a.png"), "unsafe-path", "leaves the archive"),
-    "an absolute path": (Entry(b"/a.png"), "unsafe-path", "leaves the archive"),
-    "a path upwards of Windows": (Entry(b"..\\a.png"), "unsafe-path", "leaves the archive"),
-    "a drive of Windows": (Entry(b"C:\\a.png"), "unsafe-path", "leaves the archive"),
-    "a link": (Entry(mode=stat.S_IFLNK | 0o777), "unsafe-path", "symbolic link"),
+    "a path upwards": (entry(b"../a.png"), "unsafe-path", "leaves the archive"),
+    "an absolute path": (entry(b"/a.png"), "unsafe-path", "leaves the archive"),
+    "a path upwards of Windows": (entry(b"..\\a.png"), "unsafe-path", "leaves the archive"),
+    "a drive of Windows": (entry(b"C:\\a.png"), "unsafe-path", "leaves the archive"),
+    "a link": (entry(mode=stat.S_IFLNK | 0o777), "unsafe-path", "symbolic link"),
     "a link from another system": (
-        Entry(mode=stat.S_IFLNK | 0o777, system=MACINTOSH),
+        entry(mode=stat.S_IFLNK | 0o777, system=MACINTOSH),
         "unsafe-path",
         "symbolic link",
     ),
-    "a device": (Entry(mode=stat.S_IFCHR | 0o666), "unsafe-path", "no file"),
-    "a pipe": (Entry(mode=stat.S_IFIFO | 0o666), "unsafe-path", "no file"),
-    "no name": (Entry(b""), "unsafe-path", "no name"),
-    "a name with a NUL": (Entry(b"a\0.png"), "unsafe-path", "NUL"),
-    "a claim of a GiB": (Entry(data=deflated(MIB), size_bytes=BOMB_BYTES, method=8), "oversized-member", "claim"),
+    "a device": (entry(mode=stat.S_IFCHR | 0o666), "unsafe-path", "no file"),
+    "a pipe": (entry(mode=stat.S_IFIFO | 0o666), "unsafe-path", "no file"),
+    "no name": (entry(b""), "unsafe-path", "no name"),
+    "a name with a NUL": (entry(b"a\0.png"), "unsafe-path", "NUL"),
+    "a claim of a GiB": (entry(data=deflated(MIB), size_bytes=BOMB_BYTES, method=8), "oversized-member", "claim"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_directory_says_already_is_refused_unread(name: str, tmp_path: Path) -> None:
-    entry, reason, words = REFUSED[name]
-    (archive,) = find_archives([written(tmp_path / "a.zip", [entry, Entry(b"b.png")])])
+    lying, reason, words = REFUSED[name]
+    (archive,) = find_archives([written(tmp_path / "a.zip", [lying, entry(b"b.png")])])
     by_problem = {member.problem: member for member in list_members(archive)}
     assert set(by_problem) == {"", reason}
     assert words in by_problem[reason].detail
@@ -90,10 +56,10 @@ def test_what_the_directory_says_already_is_refused_unread(name: str, tmp_path: 
 
 
 UNREADABLE = {
-    "more than it claims": Entry(data=deflated(BOMB_BYTES), method=8),
-    "less than it claims": Entry(size_bytes=5000),
-    "less than it claims, deflated": Entry(data=zlib.compress(DATA)[2:-4], size_bytes=5000, method=8),
-    "a method that nobody knows": Entry(method=99),
+    "more than it claims": entry(data=deflated(BOMB_BYTES), method=8),
+    "less than it claims": entry(size_bytes=5000),
+    "less than it claims, deflated": entry(data=zlib.compress(DATA)[2:-4], size_bytes=5000, method=8),
+    "a method that nobody knows": entry(method=99),
 }
 
 
@@ -110,8 +76,8 @@ def test_what_does_not_keep_its_size_is_refused_in_little_memory(name: str, tmp_
 
 def test_members_that_share_their_bytes_are_all_refused(tmp_path: Path) -> None:
     """As in Fifield's bomb (WOOT 2019): what is read once is counted a thousand times."""
-    entries = [Entry(f"{number}.png".encode()) for number in range(1000)]
-    (archive,) = find_archives([written(tmp_path / "a.zip", entries, at_one_place=True)])
+    entries = [entry(f"{number}.png".encode(), at=0 if number else None) for number in range(1000)]
+    (archive,) = find_archives([written(tmp_path / "a.zip", entries)])
     members = list_members(archive)
     assert len(members) == 1000
     assert {(member.problem, member.detail) for member in members} == {
@@ -126,10 +92,10 @@ def behind_a_second_end(content: bytes) -> bytes:
 
 HIDDEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "an end record in the comment": (
-        lambda path: _changed(written(path, [Entry()]), behind_a_second_end),
+        lambda path: _changed(written(path, [entry()]), behind_a_second_end),
         "several end records",
     ),
-    "fewer entries than are counted": (lambda path: written(path, [Entry()], claimed=3), "counts 3 entries"),
+    "fewer entries than are counted": (lambda path: written(path, [entry()], claimed=3), "counts 3 entries"),
 }
 
 

@@ -142,7 +142,7 @@ def test_a_file_cut_anywhere_is_refused_or_complete_but_never_painted(kind: str)
 def in_the_words_of_pillow(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
     """Mode, pixels and steps, or the reason of the refusal, where no faster decoder has a say."""
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_by_kornia", lambda data: None)
+        patch.setattr(decoding, "_by_kornia", lambda data, limits: None)
         return outcome(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from tasks.learning import recipe as recipes
+from tasks.learning import weights
 from tasks.learning.augmentation import augment
+from tasks.learning.learner import WholeFiles
 from tasks.learning.losses import Loss
 from tasks.learning.networks import RADIMAGENET, Network, Scorer
 from tasks.learning.recipe import Augmentation, Recipe, Weights
@@ -442,3 +445,23 @@ def test_overrides_are_part_of_the_recipe_and_go_through_its_file() -> None:
     assert plain_one.digest != changed.digest
     again = recipes.parse(changed.as_yaml(), name="other", where="other.yaml")
     assert again == changed
+
+
+class Payload:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.marker, "I ran")
+
+
+def test_files_that_run_on_loading_are_refused(tmp_path: Path) -> None:
+    marker, evil = tmp_path / "marker", tmp_path / "evil.pt"
+    torch.save({"state_dict": {"a": Payload(marker)}}, evil)
+    with pytest.raises(pickle.UnpicklingError):
+        weights._unpacked(evil, evil.read_bytes())
+    with pytest.raises(pickle.UnpicklingError):
+        WholeFiles().load_checkpoint(evil)
+    assert not marker.exists()

@@ -175,7 +175,7 @@ def _ages(published: pd.Series) -> pd.DataFrame:
     """``years`` of texts such as ``58``, ``058Y`` and ``013M`` (null for what is no age), and their ``unit``."""
     different = pd.Series(published.unique(), dtype=str)
     parts = different.str.strip().str.upper().str.extract(r"^(?P<number>\d+)(?P<unit>[YMWD]?)$")
-    per_year = parts["unit"].map(UNITS_PER_YEAR)
+    per_year = parts["unit"].map(UNITS_PER_YEAR).astype("float64")  # where no text is an age, it is none
     unit = parts["unit"].replace({"": "Y"}).fillna("none")
     read = pd.DataFrame({"years": pd.to_numeric(parts["number"]) / per_year, "unit": unit}).set_axis(different)
     return read.loc[published].set_axis(published.index)

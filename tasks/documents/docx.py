@@ -126,7 +126,7 @@ def _guard(data: bytes) -> None:
         raise DocumentRefused("not-a-document", f"begins with {data[:16]!r}, not with PK")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError) as error:
         raise DocumentRefused("not-a-document", f"no whole zip: {error}") from error
     members = archive.infolist()
     if MAIN_MEMBER not in archive.namelist():

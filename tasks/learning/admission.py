@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scanmill.manifest import parsed
 from tasks.lake import Lake, latest_release
 from tasks.release.signature import trusted_keys
 from tasks.release.verify import verify
@@ -42,10 +42,14 @@ def find_release(lake: str, dataset: str, release: str | None) -> Release:
         raise DataRefused(_not_published(place, name))
     content = read_bytes(folder / "manifest.json")
     try:
-        manifest = json.loads(content)
-        failed = [gate for gate, passed in manifest["gates"].items() if not passed]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest = parsed(content)
+    except ValueError as error:
         raise DataRefused(f"{folder / 'manifest.json'} cannot be read: {error}") from error
+    if manifest["dataset"] != dataset:  # or another release would be verified than the one that is read
+        raise DataRefused(
+            f"{folder / 'manifest.json'} is of dataset {manifest['dataset']!r}, in the folder of {dataset}"
+        )
+    failed = [gate for gate, passed in manifest["gates"].items() if not passed]
     if "documents" in manifest:
         raise DataRefused(f"{dataset}@{name} is a release of documents: there is no image in it to learn from")
     if failed:

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scanmill.manifest import parsed
 from tasks.datasets import catalogue
-from tasks.files import read_json, read_table
+from tasks.files import read_table
 from tasks.lake import Lake
 from tasks.quality.drift import Shift, between_releases
 from tasks.quality.drift import columns as drift_columns
 from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
-from tasks.storage import Location, open_table
+from tasks.storage import Location, open_table, read_bytes
 
 Kind = Literal[
     "moved",
@@ -255,7 +256,8 @@ def _published(lake: Lake, release: str) -> _Release:
             f"{lake.home} has no release {release} (no {folder / 'manifest.json'}){was_refused}; published: {published}"
         )
     with _naming_damage(folder, "manifest.json"):
-        return _open(folder, dict(read_json(folder / "manifest.json")))
+        manifest = parsed(read_bytes(folder / "manifest.json"))
+    return _open(folder, manifest)
 
 
 def _open(folder: Location, manifest: Mapping[str, Any]) -> _Release:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from scanmill.manifest import parsed
 from tasks.code_version import (
     DOCUMENT_PACKAGES,
     GROUPING_PACKAGES,
@@ -25,6 +26,8 @@ from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Verdi
 from tasks.storage import Location, is_remote, listed, read_bytes, remove_tree
 
 RELEASE_DIGITS = 16
+SIGNATURE = "manifest.json.sig"
+"""See :mod:`tasks.release.signature`."""
 PAGE = "quality/index.html"
 """The report for people: it tells of the release before as well, so its bytes depend on which that was."""
 VOLATILE = (
@@ -136,11 +139,20 @@ def publish(lake: Lake, release: str, content: Mapping[str, Any]) -> Location:
 
 def _rename(staging: Path, target: Path) -> None:
     if target.exists():  # an earlier run died between the move and the swap, or a damaged release is made anew
+        _keep_signature(target, staging)
         shutil.rmtree(target)
     for folder in [staging, *(p for p in staging.rglob("*") if p.is_dir())]:
         sync_folder(folder)
     os.rename(staging, target)  # noqa: PTH104 (one atomic step, named as such)
     sync_folder(target.parent)
+
+
+def _keep_signature(before: Path, after: Path) -> None:
+    """The same release has the same manifest, so that who vouched for it still does; should it be another one after
+    all, `verify --key` says so."""
+    signature = before / SIGNATURE
+    if signature.is_file() and not signature.is_symlink():
+        write_bytes(after / SIGNATURE, signature.read_bytes())
 
 
 def point_to(lake: Lake, release: str) -> None:
@@ -149,6 +161,15 @@ def point_to(lake: Lake, release: str) -> None:
     pointer = readable_json({"release": release, "manifest_sha256": hashlib.sha256(data).hexdigest()})
     if not lake.latest.is_file() or read_bytes(lake.latest) != pointer:
         write_bytes(lake.latest, pointer)
+
+
+def read_manifest(folder: Location) -> dict[str, Any]:
+    """The manifest of a release, of whomever it is. Raises :class:`DataRefused` where it cannot be one."""
+    path = folder / "manifest.json"
+    try:
+        return parsed(read_bytes(path))
+    except ValueError as error:
+        raise DataRefused(f"{path} cannot be read: {error}") from error
 
 
 def is_published(lake: Lake, release: str) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from scanmill.manifest import parsed
 from tasks.accounting import members_of
 from tasks.datasets import catalogue
 from tasks.files import read_frame, read_json, sha256_file
@@ -20,11 +24,12 @@ from tasks.release import document_record, signature
 from tasks.release.manifest import PAGE, count_splits, is_volatile, name_of
 from tasks.release.signature import PublicKey
 from tasks.schema import FORMAT_VERSION, Accounting, AccountingError, ScanmillError
-from tasks.storage import Location, size_of
+from tasks.storage import Location, is_remote, read_bytes, size_of
 from tasks.storage import listed as stored
 
 THREADS = 4
 TABLES = ("samples.parquet:", "documents.json:", "quarantine.parquet:", "quality/report.json:")
+ODD = "is a link or no plain file, and was not read"
 IDENTITY = ("format_version", "dataset", "dataset_version", "parameters", "code")
 """What a release is named after, beside its inputs."""
 
@@ -53,18 +58,21 @@ def verify(lake: Lake, release: str, keys: Sequence[PublicKey] = ()) -> Verifica
     problems: list[str] = []
     if _is_pointed_to(lake, release):
         problems += _pointer_problems(lake, folder)
+    there, odd = _there(folder)
     try:
-        manifest: dict[str, Any] = read_json(folder / "manifest.json")
-        listed = [*manifest["shards"], *manifest["files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if "manifest.json" in odd:
+            raise ValueError(ODD)
+        manifest = parsed(read_bytes(folder / "manifest.json"))
+    except (OSError, ValueError) as error:
         return Verification(release, 0, 0, 0, (*problems, f"manifest.json: cannot be read ({_said(error)})"))
+    listed: list[dict[str, Any]] = [*manifest["shards"], *manifest["files"]]
     if keys and (unsigned := signature.problem(folder, keys)):
         problems.append(unsigned)
     problems += _header_problems(manifest, release)
-    problems += _file_problems(folder, listed)
+    problems += _file_problems(folder, listed, odd)
     if not (folder / PAGE).is_file() and PAGE not in {entry["path"] for entry in listed}:
         problems.append(f"{PAGE}: is missing")  # no digest covers it, but nobody should be without
-    problems += _extra_files(folder, {str(entry["path"]) for entry in listed})
+    problems += _extra_files(there, {str(entry["path"]) for entry in listed}, odd)
     if not any(problem.startswith(TABLES) for problem in problems):  # what is damaged need not be counted
         problems += _content_problems(folder, manifest, {problem.partition(": ")[0] for problem in problems})
     samples = sum(int(split["samples"]) for split in manifest["splits"].values())
@@ -112,18 +120,37 @@ def _header_problems(manifest: Mapping[str, Any], release: str) -> Iterator[str]
         yield "manifest.json: inputs, parameters or code are not those that the release is named after"
     try:
         Accounting.from_json(manifest["accounting"]).check()
-    except (AccountingError, KeyError, TypeError) as error:
+    except (AccountingError, KeyError, TypeError, AttributeError, ValueError) as error:
         yield f"manifest.json: accounting: {_said(error)}"
 
 
-def _file_problems(folder: Location, listed: list[dict[str, Any]]) -> list[str]:
+def _there(folder: Location) -> tuple[set[str], set[str]]:
+    """Names of the plain files of a release, and of whatever is neither file nor folder: a link may lead out of the
+    release, and a pipe has no end."""
+    if is_remote(folder):
+        return {file.name for file in stored(folder)}, set()
+    paths = [Path(below, name) for below, folders, names in os.walk(folder) for name in (*folders, *names)]
+    modes = {path.relative_to(folder).as_posix(): path.lstat().st_mode for path in paths}
+    plain = {name for name, mode in modes.items() if stat.S_ISREG(mode)}
+    return plain, {name for name, mode in modes.items() if name not in plain and not stat.S_ISDIR(mode)}
+
+
+def _is_within(name: str, odd: set[str]) -> bool:
+    """Whether a file is one of these, or lies behind one."""
+    parts = name.split("/")
+    return bool(odd) and any("/".join(parts[: count + 1]) in odd for count in range(len(parts)))
+
+
+def _file_problems(folder: Location, listed: list[dict[str, Any]], odd: set[str]) -> list[str]:
     meter = ByteMeter("verify", sum(int(entry["bytes"]) for entry in listed))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        checked = pool.map(lambda entry: _file_problem(folder, entry, meter.add), listed)
+        checked = pool.map(lambda entry: _file_problem(folder, entry, odd, meter.add), listed)
         return [problem for problem in checked if problem]
 
 
-def _file_problem(folder: Location, entry: Mapping[str, Any], tick: Callable[[int], None]) -> str:
+def _file_problem(folder: Location, entry: Mapping[str, Any], odd: set[str], tick: Callable[[int], None]) -> str:
+    if _is_within(str(entry["path"]), odd):
+        return f"{entry['path']}: {ODD}"
     path = folder / str(entry["path"])
     size = size_of(path)
     if size is None:
@@ -135,8 +162,10 @@ def _file_problem(folder: Location, entry: Mapping[str, Any], tick: Callable[[in
     return ""
 
 
-def _extra_files(folder: Location, listed: set[str]) -> Iterator[str]:
-    for name in sorted(file.name for file in stored(folder)):
+def _extra_files(there: set[str], listed: set[str], odd: set[str]) -> Iterator[str]:
+    for name in sorted(odd - listed):
+        yield f"{name}: {ODD}"
+    for name in sorted(there):
         if name not in listed and name not in ("manifest.json", signature.NAME) and not is_volatile(name):
             yield f"{name}: is not in the manifest"
 
@@ -153,7 +182,7 @@ def _content_problems(folder: Location, manifest: Mapping[str, Any], damaged: se
         quarantined = int(read_frame(folder / "quarantine.parquet", columns=["member"])["member"].count())
         report = read_json(folder / "quality" / "report.json")
         return [*own, *_quarantine_problems(quarantined, manifest), *_report_problems(report, manifest)]
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{record}, quarantine.parquet or quality/report.json: cannot be read ({_said(error)})"]
 
 

@@ -42,6 +42,15 @@ def look(remote: Remote, web: Web, state: str) -> Listing | None:
     One request if nothing has changed. Raises :class:`Unfetchable` for an article without files to fetch.
     """
     url = f"{web.base}/articles/{remote.where}"
+    try:
+        return _look(url, web, state)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Unfetchable(
+            f"{url}: figshare's answer is not what its API describes ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _look(url: str, web: Web, state: str) -> Listing | None:
     article = web.json(url)
     if _state(article) == state:
         return None

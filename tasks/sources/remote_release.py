@@ -30,6 +30,11 @@ class RemoteRelease:
     """Files of the user's own list, instead of the publisher's."""
     manners: Manners | None = None
 
+    def __post_init__(self) -> None:
+        """Raises :class:`UnusableInput` for a mirror with a secret in its address: Prefect keeps what it is given."""
+        if self.base and ("@" in self.base or "?" in self.base):
+            raise UnusableInput("the mirror's address (--source-url) has a password or a key in it; use one without")
+
     @property
     def remote(self) -> Remote:
         """Where it comes from; raises :class:`UnusableInput` for a dataset that only a person can fetch."""
@@ -97,12 +102,17 @@ def read_file_list(path: Location) -> tuple[Source, ...]:
             continue
         *digest, url = words
         is_pinned = len(digest) == 1 and re.fullmatch(r"[0-9a-fA-F]{64}", digest[0]) is not None
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise UnusableInput(f"{path}, line {number}: that is no address: {error}") from error
         name = unquote(parts.path).rpartition("/")[2]
         if "@" in parts.netloc:
             raise UnusableInput(f"{path}, line {number}: an address with a password in it; use one without")
         if not url.startswith(("https://", "http://")) or not name or not (is_pinned or not digest):
-            raise UnusableInput(f"{path}, line {number}: expected URL, or SHA256 and URL, not {' '.join(words)!r}")
+            raise UnusableInput(
+                f"{path}, line {number}: expected URL, or SHA256 and URL, not {url.partition('?')[0]!r}"
+            )
         found.append(Source(name, url, sha256=digest[0].lower() if digest else None))
     if not found:
         raise UnusableInput(f"--files {path} lists no address")

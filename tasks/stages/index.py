@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,7 +44,14 @@ def gather(request: Request, secrets: Credentials, *, insist: bool = True) -> tu
 
 
 def _unlocked(archive: Archive, lock: Lock, secrets: Credentials, *, insist: bool) -> Archive:
-    if archive.kind != "zip" or not locked_zips.is_locked(path := location(archive.paths[0])):
+    if archive.kind != "zip":
+        return archive
+    path = location(archive.paths[0])
+    try:
+        is_locked = locked_zips.is_locked(path)
+    except zipfile.BadZipFile as error:
+        raise UnusableInput(f"{path} is not a readable zip ({error}): fetch it again") from error
+    if not is_locked:
         return archive
     if insist:
         password = credentials.insist(lock.secret, secrets, f"{archive.name} is encrypted", lock.access)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pandas as pd
 import pyarrow as pa
 
+from tasks import limits
 from tasks.archives import Archive
 from tasks.datasets import find
 from tasks.files import parquet, read_frame, read_json, write_bytes
@@ -136,6 +137,7 @@ def identity_of(request: Request, tables: Sequence[ChosenTable], *, is_documents
         "stores": sorted(request.stores),
         "tables": as_json(tables),
         "allow_missing": request.allow_missing,
+        **({"limits": changed} if (changed := limits.current().as_parameters()) else {}),
     }
     return identity(find(request.dataset), {} if is_documents else parameters)
 

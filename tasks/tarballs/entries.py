@@ -29,7 +29,8 @@ class Entry:
     size_bytes: int
     crc32: int
     """Of its bytes as they are; 0 where they were not all read."""
-    kind: Literal["file", "link", "special"]
+    kind: Literal["file", "sparse", "link", "special"]
+    """A sparse file claims holes of any size: they are not read."""
     problem: str = ""
     """One of :data:`DAMAGES`, or empty."""
     detail: str = ""
@@ -52,7 +53,7 @@ def list_entries(path: Location, stream: Stream, source: Source, limit_bytes: in
     if info is None:
         raise UnusableInput(f"{path} is no tar, or breaks off in its first header: fetch it again")
     while info is not None:
-        crc32 = _crc32(tar, info, limit_bytes) if info.isfile() else 0
+        crc32 = _crc32(tar, info, limit_bytes) if _kind(info) == "file" else 0
         # Only a sparse file is stored in fewer bytes than its size; there the end of its last block must do.
         data_end = info.offset_data + (info.size if info.isfile() and not info.issparse() else 0)
         if info.issparse() or not info.isfile():
@@ -75,7 +76,9 @@ def name_of(info: tarfile.TarInfo) -> str:
     return info.name.replace("\0", "\\x00")
 
 
-def _kind(info: tarfile.TarInfo) -> Literal["file", "link", "special"]:
+def _kind(info: tarfile.TarInfo) -> Literal["file", "sparse", "link", "special"]:
+    if info.issparse():
+        return "sparse"
     return "file" if info.isfile() else "link" if info.issym() or info.islnk() else "special"
 
 

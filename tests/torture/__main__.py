@@ -1,8 +1,8 @@
 """Break runs on purpose, again and again, and see that nothing is lost.
 
     make torture                                                      every fault, and a hundred kills
-    python -m tests.torture --faults kill,"power cut" --rounds 20     twenty rounds of each
-    python -m tests.torture --scenes prepare --faults kill --seed 17 --rounds 1 --keep /tmp/seen     one round once more
+    python -m tests.torture --faults "SIGTERM,power cut" --rounds 9    nine rounds of each
+    python -m tests.torture --scenes prepare --faults "disk full" --rounds 1 --seed 17 --at 409     one round once more
 
 A round runs a command in an empty lake and breaks it at one change of the lake (an open, a write, a sync, a rename…),
 which the seed chooses among all that the undisturbed run makes. Then: what is visible must be whole, the same command
@@ -13,23 +13,28 @@ broken.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import shutil
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.torture.faults import FAULTS, compiled
+from tests.torture.faults import FAULTS, KILLS, compiled
 from tests.torture.rounds import Bench, Round
 from tests.torture.setting import SCENES, setting
+from tests.torture.small_disk import can_mount
 
 ROUNDS = 5
 """Of each fault, unless told."""
+KILLINGS = 100
+"""Of ``kill -9`` in all where nothing else is told."""
 
 
 def main() -> int:
@@ -38,23 +43,28 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="torture-"))
     folder.mkdir(parents=True, exist_ok=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     rounds: list[Round] = []
     try:
         with setting(folder.resolve()) as around:
             library = compiled(folder.resolve())
             for name in arguments.scenes:
-                bench = around.bench(name, library, arguments.workers)
-                console.print(f"{name}: {bench.calls:,} changes in {bench.seconds:.0f} s, undisturbed")
-                rounds += _all_rounds(bench, arguments, console)
+                bench = around.bench(name, library, arguments.workers, is_warm=arguments.warm)
+                made = f"{bench.calls:,} changes, {bench.calls_of_workers:,} of them by workers"
+                console.print(f"{name}: {made}, in {bench.seconds:.0f} s, undisturbed")
+                for one in _all_rounds(bench, arguments, console):
+                    rounds.append(one)
+                    arguments.out.write_text(json.dumps([one.as_json() for one in rounds], indent=1) + "\n")
     finally:
         if not arguments.keep and not any(one.problems for one in rounds):
             shutil.rmtree(folder, ignore_errors=True)
     console.print(table(rounds))
+    if disks := [one for one in rounds if FAULTS[one.fault].kind == str(-errno.ENOSPC) or one.disk_bytes]:
+        console.print(table_of_states(disks))
+    console.print(*summary_of_kills(rounds), sep="\n")
     broken = [one for one in rounds if one.problems]
     if broken:
         console.print(f"{len(broken)} rounds broke a promise; what they left is in {folder}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps([one.as_json() for one in rounds], indent=1) + "\n")
     console.print(f"written: {arguments.out}")
     return 1 if broken else 0
 
@@ -65,9 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scenes", type=_names(SCENES), default=tuple(SCENES), help=f"of {', '.join(SCENES)}")
     parser.add_argument("--faults", type=_names(FAULTS), default=tuple(FAULTS), help=f"of {', '.join(FAULTS)}")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each fault [{ROUNDS}]")
+    parser.add_argument("--rounds", type=int, help=f"of each fault [{ROUNDS}, of kills see --kills]")
+    parser.add_argument("--kills", type=int, help=f"rounds of kill -9 in all, of all scenes and processes [{KILLINGS}]")
+    parser.add_argument("--at", type=int, help="number of the change at which it happens, instead of the seed's")
+    parser.add_argument("--disk-bytes", type=int, help="of a small disk, instead of the seed's")
     parser.add_argument("--seed", type=int, default=0, help="of the first round; each next one has one more [0]")
     parser.add_argument("--workers", type=int, default=2, help="local Dask workers of the broken run [2]")
+    parser.add_argument("--warm", action="store_true", help="fork the broken runs from a process that has imported all")
     parser.add_argument("--keep", type=Path, help="a folder to work in, which stays")
     parser.add_argument("--out", type=Path, default=Path("bench-results/torture.json"))
     return parser
@@ -84,22 +98,63 @@ def _names(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _all_rounds(bench: Bench, arguments: argparse.Namespace, console: Console) -> list[Round]:
+def _all_rounds(bench: Bench, arguments: argparse.Namespace, console: Console) -> Iterator[Round]:
     """A line for each, with what repeats it."""
-    found: list[Round] = []
-    total, began = len(arguments.faults) * arguments.rounds, time.monotonic()
-    for fault in arguments.faults:
-        for seed in range(arguments.seed, arguments.seed + arguments.rounds):
-            one = bench.run(fault, seed)
-            found.append(one)
-            left = (time.monotonic() - began) / len(found) * (total - len(found))
-            verdict = "[red]BROKEN[/red]" if one.problems else "same"
-            reused = "" if one.reused is None else f", {one.reused:.0%} reused"
-            what = f"{fault} at change {one.at:,} (--seed {seed}): exit {one.code}, {verdict}{reused}"
-            console.print(f"{len(found)}/{total} · {what} · {one.seconds:.0f} s · {left:.0f} s left", highlight=False)
-            for problem in one.problems:
-                console.print(f"    {problem}", markup=False, highlight=False)
-    return found
+    wanted = [
+        (fault, seed)
+        for fault in arguments.faults
+        if bench.can_have(fault) and (not FAULTS[fault].has_small_disk or can_mount())
+        for seed in range(arguments.seed, arguments.seed + rounds_of(fault, arguments))
+    ]
+    total, began = len(wanted), time.monotonic()
+    for number, (fault, seed) in enumerate(wanted, start=1):
+        one = bench.run(fault, seed, arguments.at, arguments.disk_bytes)
+        left = (time.monotonic() - began) / number * (total - number)
+        verdict = "[red]BROKEN[/red]" if one.problems else "same"
+        reused = "" if one.reused is None else f", {one.reused:.0%} reused"
+        where = f"on {one.disk_bytes:,} bytes" if one.disk_bytes else f"at change {one.at:,}"
+        what = f"{fault} {where} (--seed {seed}): exit {one.code}, {verdict}{reused}"
+        console.print(f"{number}/{total} · {what} · {one.seconds:.0f} s · {left:.0f} s left", highlight=False)
+        for problem in one.problems:
+            console.print(f"    {problem}", markup=False, highlight=False)
+        if one.problems:
+            console.print(f"    once more: {one.command}", markup=False, highlight=False)
+        yield one
+
+
+def rounds_of(fault: str, arguments: argparse.Namespace) -> int:
+    """How many; of kills as many as make the number that is wanted in all."""
+    if fault not in KILLS or (arguments.kills is None and arguments.rounds is not None):
+        return int(ROUNDS if arguments.rounds is None else arguments.rounds)
+    others = len(arguments.scenes) * sum(name in KILLS for name in arguments.faults)
+    return -(-int(arguments.kills or KILLINGS) // others)
+
+
+def summary_of_kills(rounds: Sequence[Round]) -> list[str]:
+    """How many ended in the same release, and how much of the work of those that were cut short was not done again."""
+    kills = [one for one in rounds if one.fault in KILLS]
+    cut = [one.reused for one in kills if one.code != 0 and one.reused is not None]
+    if not cut:
+        return []
+    same = sum(not one.problems for one in kills)
+    share = f"median {statistics.median(cut):.0%}, least {min(cut):.0%}, most {max(cut):.0%}"
+    return [
+        f"kill -9: {len(kills)} rounds, {same} of them with the same result; {len(kills) - len(cut)} came to their "
+        f"end although a worker was killed; of the work of the other {len(cut)} was reused: {share}"
+    ]
+
+
+def table_of_states(rounds: Sequence[Round]) -> Table:
+    """What each full disk has left, and what was said."""
+    drawn = Table(title="Full disks")
+    columns = list(dict.fromkeys(name for one in rounds for name in one.state))
+    for name in ("command", "fault", "at", "exit", *columns, "says"):
+        drawn.add_column(name)
+    for one in rounds:
+        where = f"{one.disk_bytes / 1000:,.0f} kB" if one.disk_bytes else f"change {one.at:,}"
+        numbers = [str(one.state.get(name, "")) for name in columns]
+        drawn.add_row(one.scene, one.fault, where, str(one.code), *numbers, one.said)
+    return drawn
 
 
 def table(rounds: Sequence[Round]) -> Table:

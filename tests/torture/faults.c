@@ -4,6 +4,8 @@
  * FAULTS_STATE. At the call whose number is FAULTS_AT that happens which FAULTS_KIND names:
  *
  *   kill            kill -9 of the calling process         group        of its whole process group
+ *   head            of the head of the group: the command itself; its workers live on
+ *   worker          of the calling process, at that number of the changes which others than the head make
  *   terminate       SIGTERM to the head of the group       pause        the group stops, until somebody goes on with it
  *   torn            half of a write, then kill of the group
  *   memory          the process gets no more address space from here on
@@ -11,7 +13,7 @@
  *   <number>        the call fails with this errno; a minus before it: and so does every later one
  *
  * With FAULTS_LOG every change is written down, so that the harness can undo what a power cut would have: what was written
- * and not synced, what was renamed in a folder that was not synced. What a rename replaces is kept beside the log.
+ * and not synced, what was named or renamed in a folder that was not synced. What a rename replaces is kept beside the log.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,6 +38,7 @@ struct state {
     atomic_long fired;   /* number of the call at which it happened */
     atomic_long process; /* that made it */
     atomic_long jump;    /* seconds that are added to the wall clock */
+    atomic_long others;  /* changes that were made by others than the head of the group */
 };
 
 static struct state *state;
@@ -48,7 +51,8 @@ static char kept[PATH_MAX];
 static const char *watched[65536]; /* path of each descriptor that may be written below the root */
 
 
-__attribute__((constructor)) static void begin(void) {
+/* By itself when it is loaded; again in a fork that has other variables. */
+__attribute__((constructor)) void faults_begin(void) {
     const char *where = getenv("FAULTS_STATE"), *below = getenv("FAULTS_ROOT"), *number = getenv("FAULTS_AT");
     const char *what = getenv("FAULTS_KIND"), *log = getenv("FAULTS_LOG");
     if (!where || !below) return;
@@ -106,11 +110,14 @@ static void die(void) {
 /* Count a change; an errno with which the call is to fail, or 0. -1: it is to be torn. */
 static int counted(void) {
     long number = atomic_fetch_add(&state->calls, 1) + 1;
+    long of_others = getpid() == getpgid(0) ? 0 : atomic_fetch_add(&state->others, 1) + 1;
+    if (!strcmp(kind, "worker")) number = of_others;
     if (at < 0 || number < at) return 0;
     if (number > at) return atomic_load(&state->fired) ? (int)persistent_errno : 0;
     atomic_store(&state->process, getpid());
     atomic_store(&state->fired, number);
-    if (!strcmp(kind, "kill")) { kill(getpid(), SIGKILL); for (;;) pause(); }
+    if (!strcmp(kind, "kill") || !strcmp(kind, "worker")) { kill(getpid(), SIGKILL); for (;;) pause(); }
+    if (!strcmp(kind, "head")) kill(getpgid(0), SIGKILL);
     if (!strcmp(kind, "group")) die();
     if (!strcmp(kind, "terminate")) kill(getpgid(0), SIGTERM);
     if (!strcmp(kind, "pause")) kill(0, SIGSTOP);
@@ -137,12 +144,14 @@ static const char *path_of(int descriptor) {
 static int opened(int folder, const char *name, int flags, mode_t mode) {
     char buffer[PATH_MAX];
     const char *path = placed(folder, name, buffer);
-    int changes = (flags & O_ACCMODE) != O_RDONLY || flags & (O_CREAT | O_TRUNC);
+    int changes = (flags & O_ACCMODE) != O_RDONLY || flags & (O_CREAT | O_TRUNC), is_new = 0;
     if (path && changes) {
         FAIL_IF_TOLD();
+        is_new = flags & O_CREAT && access(path, F_OK);
         if (flags & (O_CREAT | O_TRUNC)) note('C', path, NULL);
     }
     int descriptor = (int)syscall(SYS_openat, folder, name, flags, mode);
+    if (descriptor >= 0 && is_new) note('N', path, NULL);
     if (descriptor >= 0 && descriptor < 65536 && state)
         watched[descriptor] = path && (changes || flags & O_DIRECTORY) ? strdup(path) : NULL;
     if (descriptor >= 0 && descriptor < 65536 && path && !changes && !watched[descriptor]) {
@@ -222,6 +231,20 @@ static int synced(int descriptor, long number) {
 int fsync(int descriptor) { return synced(descriptor, SYS_fsync); }
 int fdatasync(int descriptor) { return synced(descriptor, SYS_fdatasync); }
 
+ssize_t sendfile(int target, int source, off_t *offset, size_t size) {
+    const char *path = path_of(target);
+    if (path) { FAIL_IF_TOLD(); note('W', path, NULL); }
+    return syscall(SYS_sendfile, target, source, offset, size);
+}
+
+ssize_t sendfile64(int target, int source, off64_t *offset, size_t size) { return sendfile(target, source, offset, size); }
+
+ssize_t copy_file_range(int source, off64_t *from, int target, off64_t *to, size_t size, unsigned flags) {
+    const char *path = path_of(target);
+    if (path) { FAIL_IF_TOLD(); note('W', path, NULL); }
+    return syscall(SYS_copy_file_range, source, from, target, to, size, flags);
+}
+
 /* ---- names ---- */
 
 static int renamed(int folder, const char *name, int other, const char *new_name, unsigned flags) {
@@ -250,8 +273,11 @@ int renameat2(int folder, const char *name, int other, const char *new_name, uns
 
 static int linked(int folder, const char *name, int other, const char *new_name, int flags) {
     char to[PATH_MAX];
-    if (placed(other, new_name, to)) FAIL_IF_TOLD();
-    return (int)syscall(SYS_linkat, folder, name, other, new_name, flags);
+    const char *target = placed(other, new_name, to);
+    if (target) FAIL_IF_TOLD();
+    int result = (int)syscall(SYS_linkat, folder, name, other, new_name, flags);
+    if (target && !result) note('N', target, NULL);
+    return result;
 }
 
 int link(const char *name, const char *new_name) { return linked(AT_FDCWD, name, AT_FDCWD, new_name, 0); }
@@ -270,8 +296,11 @@ int rmdir(const char *name) { return unlinked(AT_FDCWD, name, AT_REMOVEDIR); }
 
 static int made(int folder, const char *name, mode_t mode) {
     char where[PATH_MAX];
-    if (placed(folder, name, where)) FAIL_IF_TOLD();
-    return (int)syscall(SYS_mkdirat, folder, name, mode);
+    const char *path = placed(folder, name, where);
+    if (path) FAIL_IF_TOLD();
+    int result = (int)syscall(SYS_mkdirat, folder, name, mode);
+    if (path && !result) note('N', path, NULL);
+    return result;
 }
 
 int mkdir(const char *name, mode_t mode) { return made(AT_FDCWD, name, mode); }

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("faults.c")
-STATE = struct.Struct("4q")
-"""Calls that changed something so far, number of the one at which it happened, process that made it, clock's jump."""
+STATE = struct.Struct("5q")
+"""Changes so far, number of the one at which it happened, who made it, the clock's jump, changes by workers."""
 
 
 def compiled(folder: Path) -> Path:
@@ -38,6 +38,10 @@ class Fault:
     """Whether what was not synced is lost."""
     acts: str = ""
     """What the harness does while all processes stand still; see :mod:`tests.torture.outside`."""
+    has_small_disk: bool = False
+    """Whether the lake lies on a disk of its own that is too small, and nothing else happens."""
+    leaves_orphans: bool = False
+    """Whether the next run begins while workers of the broken one may still be there."""
 
 
 def lasting(name: str, code: int) -> Fault:
@@ -49,13 +53,16 @@ KILLED, DONE, TOLD, INTERRUPTED = -9, 0, 2, 130
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
+        Fault("kill the command", "head", frozenset({KILLED}), leaves_orphans=True),
         # A worker that is killed is replaced, and the run comes to its end.
-        Fault("kill", "kill", frozenset({KILLED, DONE})),
+        Fault("kill a worker", "worker", frozenset({DONE})),
+        Fault("kill whoever writes", "kill", frozenset({KILLED, DONE}), leaves_orphans=True),
         Fault("kill the group", "group", frozenset({KILLED})),
         Fault("torn write", "torn", frozenset({KILLED})),
         Fault("power cut", "group", frozenset({KILLED}), loses_power=True),
-        Fault("torn write, power cut", "torn", frozenset({KILLED}), loses_power=True),
+        Fault("torn write + power cut", "torn", frozenset({KILLED}), loses_power=True),
         lasting("disk full", errno.ENOSPC),
+        Fault("small disk", "", frozenset({2}), has_small_disk=True),
         lasting("quota exceeded", errno.EDQUOT),
         lasting("read-only", errno.EROFS),
         lasting("permission denied", errno.EACCES),
@@ -71,6 +78,8 @@ FAULTS: Mapping[str, Fault] = {
         Fault("Prefect gone", "pause", frozenset({DONE, TOLD}), acts="stop Prefect"),
     )
 }
+KILLS = ("kill the command", "kill a worker", "kill whoever writes", "kill the group")
+"""Those by ``kill -9`` alone."""
 
 
 class Moment:
@@ -102,6 +111,11 @@ class Moment:
         return int(STATE.unpack(self._state.read_bytes())[0])
 
     @property
+    def calls_of_workers(self) -> int:
+        """Those that others than the command itself have made."""
+        return int(STATE.unpack(self._state.read_bytes())[4])
+
+    @property
     def has_fired(self) -> bool:
         """Whether the chosen call was made."""
         return bool(STATE.unpack(self._state.read_bytes())[1])
@@ -112,13 +126,13 @@ class Moment:
         Bytes that were not synced become fewer, or none; a name that was given in a folder that was not synced may be
         gone, or be that of what was there before. (What filesystems may do, and do: Pillai et al., OSDI 2014.)
         """
-        unsynced, renames = _unsettled(self._log)
+        unsynced, names = _unsettled(self._log)
         done = []
-        for name, new_name, aside in reversed(renames):
+        for name, new_name, aside in reversed(names):
             if rng.random() < 0.5 and Path(new_name).exists():
-                _undo(Path(name), Path(new_name), Path(aside) if aside else None)
-                unsynced = {_moved(path, new_name, name) for path in unsynced}
-                done.append(f"{Path(new_name).relative_to(self._root)} is not renamed")
+                _undo(name, Path(new_name), Path(aside) if aside else None)
+                unsynced = {_moved(path, new_name, name) for path in unsynced} if name else unsynced
+                done.append(f"{Path(new_name).relative_to(self._root)} is not {'renamed' if name else 'there'}")
         for path in sorted(unsynced):
             if Path(path).is_file():
                 size = Path(path).stat().st_size
@@ -127,8 +141,12 @@ class Moment:
         return done
 
 
-def _undo(name: Path, new_name: Path, aside: Path | None) -> None:
-    if name.exists() or not name.parent.is_dir():
+def _undo(name: str, new_name: Path, aside: Path | None) -> None:
+    """Give a file its old name back; one that has none, as a folder that was made, goes."""
+    if not name:
+        shutil.rmtree(new_name) if new_name.is_dir() else new_name.unlink()
+        return
+    if Path(name).exists() or not Path(name).parent.is_dir():
         return
     new_name.rename(name)
     if aside is not None and aside.exists():
@@ -136,26 +154,29 @@ def _undo(name: Path, new_name: Path, aside: Path | None) -> None:
 
 
 def _unsettled(log: Path) -> tuple[set[str], list[tuple[str, str, str]]]:
-    """Files whose last bytes were not synced; renames whose folder was not: source, target, what was replaced."""
+    """Files whose last bytes were not synced; names whose folder was not: before (or none), now, what was replaced."""
     unsynced: set[str] = set()
-    renames: list[tuple[str, str, str]] = []
+    names: list[tuple[str, str, str]] = []
     for line in log.read_text("utf-8", "surrogateescape").splitlines():
         what, path, *others = line.split("\t")
         match what:
             case "C" | "W":
                 unsynced.add(path)
+            case "N":
+                names.append(("", path, ""))
             case "S":
                 unsynced.discard(path)
-                renames = [one for one in renames if str(Path(one[1]).parent) != path]
+                names = [one for one in names if str(Path(one[1]).parent) != path]
             case "U":
                 unsynced.discard(path)
-                renames = [one for one in renames if one[1] != path]
+                names = [one for one in names if one[1] != path]
             case "R":
                 target, aside = others[0], others[1] if len(others) > 1 else ""
                 unsynced = {_moved(one, path, target) for one in unsynced if one != target}
-                renames = [(_moved(a, path, target), _moved(b, path, target), c) for a, b, c in renames]
-                renames.append((path, target, aside))
-    return unsynced, renames
+                # Whatever is settled of a name that was new, is so of the one that it has now.
+                names = [(_moved(a, path, target), _moved(b, path, target), c) for a, b, c in names if b != path]
+                names.append((path, target, aside))
+    return unsynced, names
 
 
 def _moved(path: str, old: str, new: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tests.torture.faults import Moment
-from tests.torture.scenes import Scene
+from tests.torture.scenes import Process, Scene
 
 LOOK_SECONDS = 0.01
 
@@ -33,10 +34,12 @@ class Outside:
 
     scene: Scene
     place: Path
-    process: subprocess.Popen[bytes]
+    process: Process
     variables: Mapping[str, str]
     """Environment of the run, without the fault."""
     prefect: Prefect
+    heard: list[str] = field(default_factory=list)
+    """What others than the run have said."""
 
 
 def act(name: str, moment: Moment, outside: Outside) -> list[str]:
@@ -51,7 +54,7 @@ def act(name: str, moment: Moment, outside: Outside) -> list[str]:
     return problems
 
 
-def _stands_still(moment: Moment, process: subprocess.Popen[bytes]) -> bool:
+def _stands_still(moment: Moment, process: Process) -> bool:
     return moment.has_fired and Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
@@ -65,19 +68,35 @@ def _interrupt_twice(outside: Outside) -> list[str]:
 
 
 def _run_another(outside: Outside) -> list[str]:
-    """The second one must refuse, in words; unless the first has not begun, or is about to end."""
+    """The second one must refuse, in words; or may do it all, where the first has no lock, not yet or no more."""
     folder = outside.place / "other"
     folder.mkdir()
+    is_locked = any(_is_locked(path) for path in (outside.place / "lake").rglob("*.lock"))
+    line = outside.scene.line(outside.place, 0)
     second = subprocess.run(
-        outside.process.args, env=dict(outside.variables), capture_output=True, text=True, check=False, cwd=folder
+        line, env=dict(outside.variables), capture_output=True, text=True, check=False, cwd=folder, timeout=120
     )
-    if second.returncode == 2 and "already running" in second.stdout + second.stderr:
+    said = second.stdout + second.stderr
+    outside.heard.append(f"the second run ended with {second.returncode}: {said.strip()[-300:]}")
+    if "Traceback" in said:
+        return [f"the second run: {said[-1500:]}"]
+    if second.returncode == 2 and "already running" in said:
         return []
-    return [f"the second run ended with {second.returncode}: {second.stdout[-300:]}{second.stderr[-300:]}"]
+    return [] if second.returncode == 0 and not is_locked else [outside.heard[-1]]
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _move_the_lake(outside: Outside) -> list[str]:
-    (outside.place / "lake").rename(outside.place / "elsewhere")
+    if (outside.place / "lake").exists():  # it is the first change to make it
+        (outside.place / "lake").rename(outside.place / "elsewhere")
     return []
 
 
