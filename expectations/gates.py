@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,10 +150,32 @@ def _validate_with_docs(context: Any, definition: Any, wanted: Any, frame: pd.Da
             result_format=RESULT_FORMAT,
         )
     )
-    outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=name))
+    with _whole_pages():
+        outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=name))
     (result,) = outcome.run_results.values()
     make_offline(docs)
     return result
+
+
+@contextlib.contextmanager
+def _whole_pages() -> Iterator[None]:
+    """Within the block a page that the disk does not take is an ``OSError``.
+
+    Great Expectations logs it, traceback and all, and goes on without the page.
+    """
+
+    def insist(record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise error
+        return True
+
+    logger = logging.getLogger("great_expectations.render.renderer.site_builder")
+    logger.addFilter(insist)
+    try:
+        yield
+    finally:
+        logger.removeFilter(insist)
 
 
 def _document(context: Any, docs: Path) -> list[Any]:
