@@ -252,9 +252,9 @@ def _samples(place: Place, listed: list[Mapping[str, Any]]) -> pd.DataFrame:
         samples = pd.read_parquet(io.BytesIO(content))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseRefused(f"{place}/samples.parquet cannot be read: {error}") from error
-    largest = max((int(entry["bytes"]) for entry in listed), default=0)
+    largest_tar = max((int(entry["bytes"]) for entry in listed if entry.get("store") == "webdataset"), default=None)
     try:
-        said = _column_problem(samples, largest)
+        said = _column_problem(samples, largest_tar)
     except UnicodeDecodeError as error:
         said = f"it holds text that is none: {error}"
     if said:
@@ -262,8 +262,9 @@ def _samples(place: Place, listed: list[Mapping[str, Any]]) -> pd.DataFrame:
     return samples
 
 
-def _column_problem(samples: pd.DataFrame, largest: int) -> str:
-    """What of the columns that images are found by cannot be; ``largest`` is the bytes of the largest file there is."""
+def _column_problem(samples: pd.DataFrame, largest_tar: int | None) -> str:
+    """What of the columns that images are found by cannot be; ``largest_tar`` is the bytes of the largest tar, None
+    where there is none."""
     for name in (*TEXTS, *LEAST):
         if name not in samples:
             return f"it has no column '{name}'"
@@ -280,6 +281,7 @@ def _column_problem(samples: pd.DataFrame, largest: int) -> str:
     offset = samples.get("tar_offset")
     if offset is not None and not pd.api.types.is_numeric_dtype(offset):
         return "column 'tar_offset' has cells that are no whole number"
-    if (samples["image_bytes"].astype(float) + (0 if offset is None else offset) > largest).any():
+    ends = samples["image_bytes"].astype(float) + (0 if offset is None else offset)
+    if largest_tar is not None and (ends > largest_tar).any():
         return "an image ends behind the end of every shard"
     return ""

@@ -243,7 +243,7 @@ def _opened(path: str, version: str) -> tuple[zipfile.ZipFile, dict[int, zipfile
     """
     place = location(path)
     stream = open_archive(place, version)
-    opened = zip_directories.opened(stream)
+    opened = zip_directories.opened(stream, is_listed=True)
     infos = {info.header_offset: info for info in opened.infolist()}
     mean_bytes = sum(info.compress_size for info in infos.values()) // max(len(infos), 1)
     read_less_ahead(stream, mean_bytes * READ_TOGETHER)

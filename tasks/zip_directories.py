@@ -51,19 +51,21 @@ def entries(stream: IO[bytes]) -> list[zipfile.ZipInfo]:
     return found
 
 
-def opened(stream: IO[bytes]) -> zipfile.ZipFile:
+def opened(stream: IO[bytes], *, is_listed: bool = False) -> zipfile.ZipFile:
     """A zip to read from. A name that claims to be UTF-8 and is not is read as the old code page 437, in which every
-    byte is a letter. Raises :class:`zipfile.BadZipFile` for all that cannot be read."""
-    return _opened(stream, _tail(stream))
+    byte is a letter. Raises :class:`zipfile.BadZipFile` for all that cannot be read, and where there are more entries
+    than memory is for; of a zip that ``is_listed`` that is known, and its end need not be read twice."""
+    return _opened(stream, None if is_listed else _tail(stream))
 
 
-def _opened(stream: IO[bytes], tail: bytes) -> zipfile.ZipFile:
-    _insist_on_few(tail)
+def _opened(stream: IO[bytes], tail: bytes | None) -> zipfile.ZipFile:
+    if tail is not None:
+        _insist_on_few(tail)
     try:
         try:
             return zipfile.ZipFile(stream)
         except UnicodeDecodeError:
-            return zipfile.ZipFile(_respelled(stream, tail))
+            return zipfile.ZipFile(_respelled(stream, tail or _tail(stream)))
     except (NotImplementedError, ValueError, OverflowError) as error:
         raise zipfile.BadZipFile(str(error)) from error
 

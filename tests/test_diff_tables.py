@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -47,8 +48,15 @@ def release(
     place = Lake(str(lake), "nih-chest-xray")
     folder = place.release(name)
     folder.mkdir(parents=True)
-    content = {"format_version": 1, "dataset": "nih-chest-xray", "release": name, "inputs": [], "shards": []}
-    (folder / "manifest.json").write_text(json.dumps({**content, **manifest}))
+    about: dict[str, Any] = {
+        "format_version": 1,
+        "dataset": "nih-chest-xray",
+        "release": name,
+        "parameters": {},
+        "code": {},
+    }
+    parts: dict[str, Any] = {"inputs": [], "splits": {}, "shards": [], "files": [], "gates": {}}
+    (folder / "manifest.json").write_text(json.dumps({**about, **parts, **manifest}))
     pq.write_table(samples, folder / "samples.parquet")
     rows = [{"sample_id": sample_id, "reason": reason} for sample_id, reason in (refused or {}).items()]
     pq.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE), folder / "quarantine.parquet")
@@ -118,8 +126,10 @@ def test_values_are_told_and_columns_of_one_release_are_named_not_counted(tmp_pa
 
 
 def test_quarantine_inputs_settings_and_shards_are_compared(tmp_path: Path) -> None:
-    def entry(name: str, sha256: str) -> dict[str, Any]:
-        return {"name": name, "path": name, "sha256": sha256, "bytes": 10, "samples": 1}
+    def entry(name: str, content: str) -> dict[str, Any]:
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        of_shard = {"store": "parquet", "split": "train", "samples": 1}
+        return {"name": name, "path": name, "sha256": digest, "bytes": 10, **of_shard}
 
     before = release(
         tmp_path / "one",
