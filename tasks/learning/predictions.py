@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tasks.files import parquet
 from tasks.learning.recipe import Question, Recipe
 from tasks.learning.truths import Values
 
@@ -41,10 +40,7 @@ def to_parquet(
         else:
             columns[f"truth.{question.name}"] = truth
             columns[f"predicted.{question.name}"] = np.full(len(truth), np.nan) if answer is None else answer[:, 0]
-    table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
-    buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), buffer)
-    return buffer.getvalue()
+    return parquet(pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False))
 
 
 def answers_in(predictions: pd.DataFrame, recipe: Recipe) -> dict[str, Values]:
