@@ -150,7 +150,7 @@ def _validate_with_docs(context: Any, definition: Any, wanted: Any, frame: pd.Da
             result_format=RESULT_FORMAT,
         )
     )
-    with _whole_pages():
+    with _whole_pages(docs):
         outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=name))
     (result,) = outcome.run_results.values()
     make_offline(docs)
@@ -158,7 +158,7 @@ def _validate_with_docs(context: Any, definition: Any, wanted: Any, frame: pd.Da
 
 
 @contextlib.contextmanager
-def _whole_pages() -> Iterator[None]:
+def _whole_pages(docs: Path) -> Iterator[None]:
     """Within the block a page that the disk does not take is an ``OSError``.
 
     Great Expectations logs it, traceback and all, and goes on without the page.
@@ -167,6 +167,7 @@ def _whole_pages() -> Iterator[None]:
     def insist(record: logging.LogRecord) -> bool:
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
+            error.filename = error.filename or docs
             raise error
         return True
 

@@ -36,6 +36,7 @@ REMEDIES: Mapping[int, str] = {
     errno.EROFS: "; mount it for writing, or name another place, and run the same command again",
     errno.EACCES: "; let this user in there, or name another place, and run the same command again",
     errno.EPERM: "; let this user in there, or name another place, and run the same command again",
+    errno.ENOENT: "; if it was moved or removed, put it back, and run the same command again",
     errno.EIO: "; the disk or the network fails (see the log of the system): mend it, and run the same command again",
 }
 """What to do about an error of the operating system whose own words do not say it."""

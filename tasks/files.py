@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -19,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tasks.object_storage import put, stored_sha256
 from tasks.schema import UnusableInput
-from tasks.storage import Location, is_remote, open_table, open_whole, read_bytes
+from tasks.storage import Location, copy_object, is_remote, open_table, open_whole, read_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +136,21 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+def name_again(source: Location, target: Location) -> None:
+    """A file of the lake under a second name, in place of what had it: a hard link, or a whole copy where there can be
+    none."""
+    if is_remote(source) and is_remote(target):
+        copy_object(source, target)
+    elif not is_remote(source) and not is_remote(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without hard links
+            with source.open("rb") as stream, _whole_file(target) as copy:
+                shutil.copyfileobj(stream, copy, HASH_BYTES)
+
+
 @cache
 def _umask() -> int:
     """What the user keeps from others. To be told it one has to set it, so that it is asked for once."""
@@ -217,7 +233,7 @@ def sweep(folder: Location) -> int:
 
 @contextlib.contextmanager
 def complaining_of_space(folder: Location) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" into one clear error that names the place."""
+    """Turn "no space left" and "quota exceeded" into one clear error, and have every other one name the place."""
     try:
         yield
     except OSError as error:
@@ -226,4 +242,6 @@ def complaining_of_space(folder: Location) -> Iterator[None]:
                 f"no space left on the disk that holds {folder}: free some and run the same command again; "
                 f"finished chunks are kept"
             ) from error
+        if error.filename is None:  # of a write, the system does not say where it failed
+            error.filename = str(folder)
         raise

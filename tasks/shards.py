@@ -24,9 +24,9 @@ from tasks import shard_tars as tars
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.chunks import ENCODED, distrusting
 from tasks.code_version import library_versions
-from tasks.files import canonical_json, known_sha256, read_json, write_bytes, write_json, writing
+from tasks.files import canonical_json, known_sha256, name_again, read_json, write_bytes, write_json, writing
 from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, AccountingError, Store, UnusableInput
-from tasks.storage import Location, copy_here, location, open_table, size_of
+from tasks.storage import Location, location, open_table, size_of
 
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 60 * 2**20
@@ -183,7 +183,7 @@ def _link(shard: Shard, found: dict[str, Any], staging: Location, stores: tuple[
     for store in stores:
         source = found.get(store)
         if source and _is_unchanged(location(source["file"]), source["sha256"]):
-            copy_here(location(source["file"]), staging / shard.path(store))
+            name_again(location(source["file"]), staging / shard.path(store))
             linked[store] = {"path": shard.path(store), "bytes": source["bytes"], "sha256": source["sha256"]}
     return linked
 

@@ -87,12 +87,21 @@ def insist_on_reachable(place: Location) -> None:
 
 
 def listed(folder: Location) -> Iterator[Listed]:
-    """Every file below a folder, in the order of its path; nothing where there is no such folder."""
+    """Every file below a folder, in the order of its path; nothing where there is no such folder.
+
+    Raises :class:`UnusableInput` for a folder that is a link: it may lead anywhere, even back, and must not be missed.
+    """
     if is_remote(folder):
         yield from _listed_objects(folder)
         return
     for below, folders, names in os.walk(folder):
         folders.sort()
+        for name in folders:
+            if Path(below, name).is_symlink():
+                raise UnusableInput(
+                    f"{Path(below, name)} is a link to a folder, and is not followed: put the folder itself there, or "
+                    f"remove the link and name the folder beside this one (--raw {folder} --raw …)"
+                )
         for name in sorted(names):
             path = Path(below, name)
             yield Listed(path.relative_to(folder).as_posix(), path, *_of_file(path))
@@ -211,27 +220,19 @@ def remove_tree(folder: Location) -> None:
 def move(source: Location, target: Location) -> None:
     """A file or a folder to another name; on object storage copied there, then removed."""
     if is_remote(source) and is_remote(target):
-        inside = list(listed(source))
-        for file in inside:
-            copy_here(file.path, target / file.name)
+        inside = {file.name: path for file in listed(source) if is_remote(path := file.path)}
+        for name, path in inside.items():
+            copy_object(path, target / name)
         if not inside:
-            copy_here(source, target)
-        object_storage.delete([path for file in inside if is_remote(path := file.path)] or [source])
+            copy_object(source, target)
+        object_storage.delete(list(inside.values()) or [source])
     elif not is_remote(source) and not is_remote(target):
         source.rename(target)
 
 
-def copy_here(source: Location, target: Location) -> None:
-    """A file within a lake under a second name: a hard link, or a copy that storage makes by itself."""
-    if is_remote(source) and is_remote(target):
-        source.fs.cp_file(source.path, target.path)
-    elif not is_remote(source) and not is_remote(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without hard links
-            shutil.copyfile(source, target)
+def copy_object(source: UPath, target: UPath) -> None:
+    """An object under a second name: a copy that the storage makes by itself."""
+    source.fs.cp_file(source.path, target.path)
 
 
 def copy_down(source: Location, folder: Path) -> None:

@@ -21,6 +21,8 @@ from tests.fakes.zip_encryption import encrypt_zip
 
 ZIPPED, OTHER = "images_002.zip", "images_003.zip"
 TABLE, BOXES = "Data_Entry_2017_v2020.csv", "BBox_List_2017.csv"
+FORMULA = "=HYPERLINK(A1).exe"
+"""A name that a spreadsheet would compute."""
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (64, 64), np.uint8)
 
@@ -90,7 +92,7 @@ def plant_films(raw: Path) -> dict[str, str]:
             other, member, same_bytes=False, other=films[other][0]
         ),
         "unsafe-path": lambda member: damage.add_member(other, "../evil.png", member),
-        "unexpected-member": lambda member: damage.add_member(other, "images/notes.exe", member),
+        "unexpected-member": lambda member: damage.add_member(other, FORMULA, member),
         # What comes from here on keeps the archive from being rewritten.
         "crc-mismatch": lambda member: damage.flip_member_byte(other, member),
         "encrypted-member": lambda member: damage.mark_encrypted(other, member),

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from tasks.release.signature import PASSPHRASE
 from tests import planted_secrets
 from tests.command import environment, said, scanmill, start
 from tests.conftest import write_fake
@@ -204,8 +205,8 @@ def test_a_password_from_a_prefect_secret_block(
         Secret.delete("scanmill-behsof-password")
 
 
-def test_no_password_is_left_anywhere(figshare: FakeFigshare, tmp_path: Path) -> None:
-    """A run of its own, with a Dask worker and with Prefect's log at its most talkative.
+def test_no_password_is_left_anywhere(figshare: FakeFigshare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of its own, with a Dask worker and with Prefect's log at its most talkative; its release is signed.
 
     It listens to nobody but this machine, and speaks to nobody else: no telemetry.
     """
@@ -227,6 +228,13 @@ def test_no_password_is_left_anywhere(figshare: FakeFigshare, tmp_path: Path) ->
     assert listening | remote <= {"127.0.0.1", "::1"}
     assert b"convert" in (tmp_path / "log").read_bytes()
     assert any(b"behsof" in path.read_bytes() for path in home.glob("prefect.db*")), "Prefect has kept the run there"
+    key, lake = tmp_path / "alice", tmp_path / "lake" / "behsof"
+    monkeypatch.setenv(PASSPHRASE, secrets[PASSPHRASE])
+    for command in (["sign", "--new-key", key], ["sign", lake, "--key", key], ["verify", lake, "--key", f"{key}.pub"]):
+        result = scanmill(*command)
+        assert result.exit_code == 0, result.stderr
+        (tmp_path / f"{command[0]}.log").write_text(result.output)
+    assert b"ENCRYPTED" in key.read_bytes()
     assert list(planted_secrets.leaks(tmp_path, secrets)) == []
     (tmp_path / "leak").write_bytes(planted_secrets.forms(behsof.PASSWORD)["hex"])
     assert len(list(planted_secrets.leaks(tmp_path, secrets))) == 1, "the search finds what there is"

@@ -265,7 +265,10 @@ def test_a_release_that_is_not_there_is_refused_with_those_that_are(breasts: Pat
 
 
 def test_a_release_that_was_made_anew_is_not_evaluated_as_the_old_one(own_breasts: Path) -> None:
+    left = own_breasts / "runs" / ".staging-some-run"  # by a publication that was killed
+    left.mkdir(parents=True)
     run = train(DENSITY, str(own_breasts))["run"]
+    assert not left.exists()
     manifest = manifest_of(own_breasts, "mammography-density")
     manifest.write_bytes(manifest.read_bytes() + b"\n")
     with pytest.raises(DataRefused, match="manifest has"):

@@ -133,7 +133,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best_epoch(breasts: Path,
 def test_a_run_says_what_it_was_made_with_and_leaves_nothing_unfinished(breasts: Path, trained: str) -> None:
     folder = breasts / "runs" / trained
     assert {"run.json", "recipe.yaml", "model.safetensors", "metrics.csv", "environment.json"} <= set(files_of(folder))
-    assert not list((breasts / "runs").glob(".*"))
+    assert {path.name for path in (breasts / "runs").glob(".*")} == {".lock"}
     environment = environment_of(breasts, trained)
     assert (environment["architecture"], environment["initial_weights"]) == ("densenet-small", None)
     assert environment["samples_seen"] == environment["epochs_run"] * 32 * (181 // 32)
@@ -167,10 +167,10 @@ def test_killed_twice_it_ends_with_the_bytes_of_one_that_was_not(
         there, here = (lake / "runs" / trained / name for lake in (breasts, own_lake))
         assert there.read_bytes() == here.read_bytes(), name
     assert environment_of(own_lake, trained)["samples_seen"] == environment_of(breasts, trained)["samples_seen"]
-    assert [path.name for path in (own_lake / "runs").iterdir()] == [trained]
+    assert {path.name for path in (own_lake / "runs").iterdir()} == {".lock", trained}
 
 
-def test_stopped_early_and_killed_before_it_was_published_it_is_not_trained_any_more(
+def test_stopped_early_and_killed_before_and_after_it_was_published_it_is_not_trained_any_more(
     breasts: Path, trained: str, own_lake: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = network_training._write_made
@@ -182,8 +182,13 @@ def test_stopped_early_and_killed_before_it_was_published_it_is_not_trained_any_
     with pytest.raises(KeyboardInterrupt):
         train(recipe, str(own_lake))
     monkeypatch.setattr(network_training, "_write_made", real)
-    train(recipe, str(own_lake))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(network_training, "forget", die)
+        train(recipe, str(own_lake))
     assert losses_of(own_lake, trained) == losses_of(breasts, trained)
+    assert list((own_lake / "runs").glob(".training-*")), "it was killed once it was published"
+    train(recipe, str(own_lake))
+    assert {path.name for path in (own_lake / "runs").iterdir()} == {".lock", trained}
 
 
 def test_while_one_process_is_at_it_others_are_refused(
@@ -463,7 +468,7 @@ def test_two_devices_train_one_network(own_lake: Path, recipe: str) -> None:
     environment = environment_of(own_lake, run)
     assert (environment["devices"], environment["epochs_run"]) == (2, 1)
     assert environment["samples_seen"] == 128, "64 on each, and the rest is too few for both"
-    assert [path.name for path in (own_lake / "runs").iterdir()] == [run]
+    assert {path.name for path in (own_lake / "runs").iterdir()} == {".lock", run}
     own = find_run(str(own_lake), run)
     release = find_release(str(own_lake), BREASTS, None)
     samples = samples_of(release, ["validation"])

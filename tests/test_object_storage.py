@@ -19,8 +19,9 @@ from tasks.files import sha256_file, write_bytes
 from tasks.locks import lock
 from tasks.object_storage import put
 from tasks.schema import UnusableInput
-from tasks.storage import Location, is_remote, listed, location, remove_tree
+from tasks.storage import Location, copy_down, is_remote, listed, location, remove_tree
 from tasks.zip_directories import MOST_END_BYTES
+from tests import planted_secrets
 from tests.command import environment, scanmill, start
 from tests.conftest import Prepare
 from tests.fakes.servers import s3
@@ -74,7 +75,7 @@ def test_every_dataset_makes_the_same_release(
 
 
 def test_the_command_reads_zips_by_range_with_workers_and_knows_what_is_done(
-    storage: s3.Storage, bucket: UPath, flawless_nih: Path, flawless_release: Path
+    storage: s3.Storage, bucket: UPath, flawless_nih: Path, flawless_release: Path, tmp_path: Path
 ) -> None:
     raw, lake = uploaded(flawless_nih, bucket / "raw"), bucket / "lake"
     storage.forget()
@@ -92,6 +93,9 @@ def test_the_command_reads_zips_by_range_with_workers_and_knows_what_is_done(
     assert sum(storage.sent[path] for path in storage.sent if path.endswith(".zip")) < sum(
         file.size_bytes for file in listed(raw)
     )
+    copy_down(lake, tmp_path)
+    assert (tmp_path / NIH / "latest.json").is_file()
+    assert list(planted_secrets.leaks(tmp_path, s3.SECRETS)) == []
 
 
 def json_of(*arguments: Any) -> dict[str, Any]:
@@ -136,6 +140,8 @@ def test_killed_before_the_pointer_the_old_release_stays_and_nothing_is_lost(
     releases = {file.name.split("/")[0] for file in listed(lake / NIH / "releases")}
     assert releases == {old, new["release"]}
     assert not list(listed(lake / NIH / ".work"))
+    assert (tmp_path / "output.txt").is_file()
+    assert list(planted_secrets.leaks(tmp_path, s3.SECRETS)) == []
 
 
 def test_shards_of_an_earlier_release_are_copied_by_the_storage(

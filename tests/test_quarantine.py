@@ -259,6 +259,8 @@ def test_refused_films_come_back_byte_for_byte_or_as_far_as_they_go(films: Plant
     assert {came for reason, came in ((r, *c) for r, c in outcomes.items() if r not in partly | not_at_all)} == {
         "whole"
     }
+    (formula,) = (line for line in lines if line["reason"] == "unexpected-member")
+    assert formula["member"] == f"'{refusals.FORMULA}"
     known = films.quarantine.dropna(subset=["member", "source_sha256"])
     for row in known.to_dict("records"):
         line = members[row["reason"], row["member"], str(int(row["offset"]))]

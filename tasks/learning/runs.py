@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tasks.files import digest, read_json, readable_json, sync_folder, write_byt
 from tasks.lake import STAGING_PREFIX
 from tasks.learning.admission import Release
 from tasks.learning.recipe import Recipe, parse
+from tasks.locks import waiting_lock
 from tasks.schema import DataRefused, ScanmillError
 from tasks.storage import Location, is_remote, location, read_bytes, remove_tree
 
@@ -244,16 +245,31 @@ def publish(
         {"run": name, "digest": digest(about), "identity": dict(about), "files": vouched, "clock": dict(clock)}
     )
     target = home(lake) / name
-    staged = target if is_remote(target) else target.with_name(f"{STAGING_PREFIX}{name}-{uuid.uuid4().hex[:8]}")
-    try:
+    with _staging(target) as staged:
         for path, content in {**files, MARKER: marker}.items():
             write_bytes(staged / path, content)
         if isinstance(staged, Path) and isinstance(target, Path):
             _swap(staged, target)
-    finally:
-        if staged != target:
-            remove_tree(staged)
     return find_run(lake, name)
+
+
+@contextlib.contextmanager
+def _staging(target: Location) -> Iterator[Location]:
+    """Where the files of a run wait for its last; gone after the block, with what killed publications have left.
+
+    One publication at a time: what waits while the lock is free is nobody's.
+    """
+    if is_remote(target):
+        yield target
+        return
+    with waiting_lock(target.with_name(".lock")):
+        for left in target.parent.glob(f"{STAGING_PREFIX}*"):
+            remove_tree(left)
+        staged = target.with_name(f"{STAGING_PREFIX}{target.name}")
+        try:
+            yield staged
+        finally:
+            remove_tree(staged)
 
 
 def _swap(staged: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from tasks.learning import intensities, reading, runs, truths
 from tasks.learning.admission import Release, find_release, insist_on_whole
 from tasks.learning.dealing import dealt
 from tasks.learning.recipe import Recipe, load
-from tasks.schema import DataRefused, ScanmillError
+from tasks.locks import lock
+from tasks.schema import DataRefused, ScanmillError, UnusableInput
+from tasks.storage import Location, remove_tree
 
 if TYPE_CHECKING:
     from tasks.learning.baseline import Model, Table
@@ -57,6 +60,8 @@ def train(
             _publish_network(wanted, source, lake, name, about, began)
         else:
             runs.publish(lake, name, _fit(wanted, source), about, _clock(began))
+    else:
+        _forget_killed(_unfinished(lake, about))
     return outcome(name, source, wanted, is_new=found is None)
 
 
@@ -70,8 +75,19 @@ def finished(
     """What :func:`train` would return if it had nothing to do; None where it has."""
     wanted = load(recipe, overrides)
     source = find_release(lake, wanted.dataset, release)
-    name, found = runs.choose_name(lake, runs.identity(wanted, source), run)
-    return outcome(name, source, wanted, is_new=False) if found else None
+    about = runs.identity(wanted, source)
+    name, found = runs.choose_name(lake, about, run)
+    if found is None:
+        return None
+    _forget_killed(_unfinished(lake, about))
+    return outcome(name, source, wanted, is_new=False)
+
+
+def _forget_killed(folder: Location) -> None:
+    """Remove the checkpoints of a training that was killed between its publication and its end; nobody's, that is."""
+    if folder.is_dir():
+        with contextlib.suppress(UnusableInput), lock(folder / ".lock", purpose="this training"):
+            remove_tree(folder)
 
 
 def forget_unfinished(recipe: str, lake: str, release: str | None = None, overrides: Sequence[str] = ()) -> None:
@@ -131,7 +147,11 @@ def _publish_network(
 def _job(recipe: Recipe, source: Release, lake: str, about: Mapping[str, Any]) -> Job:
     from tasks.learning.network_training import Job
 
-    return Job(recipe, lake, source, runs.home(lake) / f"{UNFINISHED}{digest(dict(about))[:16]}")
+    return Job(recipe, lake, source, _unfinished(lake, about))
+
+
+def _unfinished(lake: str, about: Mapping[str, Any]) -> Location:
+    return runs.home(lake) / f"{UNFINISHED}{digest(dict(about))[:16]}"
 
 
 def _unscored(recipe: Recipe) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from tasks.files import known_sha256, sha256_file
+from tasks.files import known_sha256, name_again, sha256_file
 from tasks.locks import Held, waiting_lock
 from tasks.object_storage import abort_uploads, complaining_of_storage, put_file, stored_sha256
 from tasks.schema import UnusableInput
 from tasks.sources.download import Downloaded, Part, disagreement, measure
 from tasks.sources.listing import RemoteFile
-from tasks.storage import Listed, Location, copy_here, is_remote, listed, remove
+from tasks.storage import Listed, Location, is_remote, listed, remove
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -207,7 +207,7 @@ class OnStorage:
 
     def _copy_aside(self, path: str) -> None:
         source = self._at(path)
-        copy_here(source, self.place / SUPERSEDED / _aside_name(path, known_sha256(source)))
+        name_again(source, self.place / SUPERSEDED / _aside_name(path, known_sha256(source)))
 
     def insist_on_space(self, wanting: Sequence[RemoteFile], at_once: int) -> None:
         # Each leaves this machine as soon as it is whole: there is never more here than is fetched at the same time.

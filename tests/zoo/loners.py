@@ -172,6 +172,8 @@ LONERS = [
           _beside("00000900_000.png", lambda path: path.symlink_to("nowhere.png"))),
     Loner("link to itself", "a film that is a link to itself", Refused("Too many levels of symbolic links"),
           _beside("00000900_000.png", lambda path: path.symlink_to(path.name))),
+    Loner("linked folder", "films in a folder that is a link to one elsewhere", Refused("is a link to a folder"),
+          _beside("films", lambda path: path.symlink_to("/etc"))),
     Loner("two tables by case", "of one name but for capitals, with other rows", Refused("one file where case"),
           _clashing_tables),
     Loner("table bomb", "140 MiB of rows in a zip of half a MiB", Refused(f"{LIMIT}TABLE_MIB"),

@@ -16,13 +16,18 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from tests import planted_secrets
+
 BUCKET = "bucket"
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "made-up",
-    "AWS_SECRET_ACCESS_KEY": "made-up",
+    "AWS_SECRET_ACCESS_KEY": planted_secrets.SECRETS["AWS_SECRET_ACCESS_KEY"],
+    "AWS_SESSION_TOKEN": planted_secrets.SECRETS["AWS_SESSION_TOKEN"],
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+SECRETS = {name: ENVIRONMENT[name] for name in planted_secrets.SECRETS if name in ENVIRONMENT}
+"""What must not be found in anything that a run leaves behind."""
 
 Answer = tuple[str, bytes]
 """Status line and body."""
