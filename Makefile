@@ -6,7 +6,7 @@ JOBS   ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help packages setup demo deploy radiomics test lint check format bench torture clean
+.PHONY: help packages setup demo deploy radiomics test coverage contract lint check format bench torture audit clean
 .NOTPARALLEL:  # one pip at a time
 .DEFAULT_GOAL := help
 
@@ -55,6 +55,19 @@ radiomics: $(VENV)/.learn $(VENV)/.radiomics  ## what `scanmill train ovf-radiom
 test: $(VENV)/.dev $(VENV)/.radiomics  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# Data of every process gather in build/coverage; TESTS chooses: make coverage TESTS='tests/test_cli.py tests/test_diff.py'
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
+coverage: $(VENV)/.dev $(VENV)/.radiomics  ## all tests once more, and which lines of which module they do not run
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS); status=$$?; \
+	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report --sort=-miss | tee build/coverage/modules.txt; \
+	exit $$status
+
+# A dataset of your own and its fake: make contract DATASET=wrist-fractures DATASETS=examples/datasets
+contract: $(VENV)/.dev  ## what DATASET, declared in the folder DATASETS, keeps of the contract, and what it lacks
+	@SCANMILL_DATASETS='$(DATASETS)' $(BIN)/scanmill datasets '$(DATASET)' >/dev/null
+	@SCANMILL_DATASETS='$(DATASETS)' $(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/test_contract.py -k '[$(DATASET)]'
+
 check: lint test  ## format, lint, types and tests
 
 lint: $(VENV)/.dev  ## format, lint and types
@@ -74,5 +87,9 @@ bench: $(VENV)/.dev  ## speed beside a bare loop, and beside PEERS=/path/to/pyth
 torture: $(VENV)/.dev  ## break runs on purpose (kills, power cuts, full disks, …), and see that nothing is lost
 	$(BIN)/python -m tests.torture $(TORTURE)
 
+audit:  ## known vulnerabilities of the pinned packages, by pip-audit; asks pypi.org
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install -qq pip-audit; }
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 clean:  ## remove what make has made, data of the demo included
-	rm -rf $(VENV) scanmill-demo bench-results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit scanmill-demo bench-results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

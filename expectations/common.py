@@ -44,6 +44,16 @@ MEMBER_PROBLEMS = {
     "unexpected-member": "Every archive member is an image, a table, or ignored by a declared rule.",
 }
 
+DICOM_PROBLEMS = {
+    "empty-file": "No DICOM file is empty.",
+    "not-an-image": "Every image is a DICOM file with pixels.",
+    "truncated-image": "Every DICOM file is there to its end.",
+    "undecodable-image": "The header of every DICOM file can be read, and says what its pixels are.",
+    "oversized-image": "No DICOM file claims an absurd number of pixels or frames.",
+    "unsupported-mode": "The pixels of every DICOM file are of a kind that is read.",
+}
+"""What headers tell before an image is decoded."""
+
 DRIFT_SENTENCES: dict[DriftKind, str] = {
     "label": "Every label is about as common in all labelled splits",
     "target": "Every measurement is about as high in all labelled splits",
@@ -93,6 +103,11 @@ def _expectation(kind: str, code: str, sentence: str, severity: str = "critical"
     return {"type": f"expect_{kind}", "kwargs": settings, "severity": severity, "meta": meta}
 
 
+def _member_problems(dataset: Dataset) -> dict[str, str]:
+    masks = MASK_MEMBER_PROBLEMS if dataset.has_masks else {}
+    return MEMBER_PROBLEMS | masks | (DICOM_PROBLEMS if dataset.dicom else {})
+
+
 def _metadata(dataset: Dataset) -> list[Expectation]:
     columns = ["sample_id", "split", *(f"label.{n}" for n in dataset.labels), *(f"target.{n}" for n in dataset.targets)]
     made = [
@@ -122,7 +137,7 @@ def _metadata(dataset: Dataset) -> list[Expectation]:
         )
     made += [
         _expectation("column_values_to_not_be_in_set", code, sentence, column="image_problem", value_set=[code])
-        for code, sentence in (MEMBER_PROBLEMS | (MASK_MEMBER_PROBLEMS if dataset.has_masks else {})).items()
+        for code, sentence in _member_problems(dataset).items()
     ]
     made += [
         _flag("row_problem", "duplicate-row", "Each image has one metadata row.", ["duplicate-row"]),

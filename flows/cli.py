@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-import tempfile
 import time
-import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,21 +13,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from flows import cli_doctor, cli_learning, cli_quarantine, cli_signing, cli_trace, summary
+from flows import (
+    cli_doctor,
+    cli_learning,
+    cli_new_dataset,
+    cli_quarantine,
+    cli_release,
+    cli_signing,
+    cli_trace,
+    summary,
+)
 from flows.command_line import (
+    MILL,
+    SET_UP,
     AsJson,
     LakeFolder,
     ShowProgress,
     errors_as_exit_codes,
+    examples,
     importing,
     running_a_flow,
 )
-from flows.console import showing_progress, size
+from flows.console import showing_progress
 from tasks.schema import STORES, ScanmillError
 
 if TYPE_CHECKING:
     from tasks.stages.plan import Request
-    from tasks.storage import Location
 
 # Before Prefect is imported: its own log lines and telemetry are not what a user of the command wants to see.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
@@ -42,44 +50,90 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 app = typer.Typer(
     name="scanmill",
     help="Scans in, trustworthy shards out: raw medical-imaging releases to validated, training-ready stores.",
+    epilog="New here? `scanmill doctor` says what is missing, `scanmill demo` makes a release and its report in a "
+    "minute; then `scanmill datasets`, and `scanmill prepare DATASET --lake LAKE`. "
+    "Exit codes: 0 done; 1 the data or a gate said no; 2 wrong use or unusable input.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Name = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of the catalogue; see `scanmill datasets`.")]
-Reference = Annotated[str, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help="A release; the latest without @.")]
+
+def _dataset_names(incomplete: str) -> list[str]:
+    """For a shell that completes."""
+    from tasks.datasets import catalogue
+
+    return [name for name in catalogue() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="A dataset of the catalogue; see `scanmill datasets`.", autocompletion=_dataset_names
+    ),
+]
+IN, OUT, GATES, WHERE = "What comes in", "What comes out", "Gates", "Where it runs"
+"""Parts of the help page of ``prepare``."""
 RAW_HELP = "Folder, zip or tar.gz of the raw release, or s3://bucket/prefix of one; read in place. Repeat for several."
 Raw = Annotated[list[str], typer.Option("--raw", metavar="PLACE", help=RAW_HELP)]
 RawOrFetched = Annotated[
     list[str] | None,
-    typer.Option("--raw", metavar="PLACE", help=f"{RAW_HELP} [default: fetch it from where it is published]"),
+    typer.Option(
+        "--raw",
+        metavar="PLACE",
+        rich_help_panel=IN,
+        help=f"{RAW_HELP} [default: fetch it from where it is published]",
+    ),
 ]
 SourceUrl = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", envvar="SCANMILL_SOURCE_URL", help="A mirror to fetch from, instead of the publisher's host."
+        metavar="URL",
+        envvar="SCANMILL_SOURCE_URL",
+        rich_help_panel=IN,
+        help="A mirror to fetch from, instead of the publisher's host.",
     ),
 ]
 FileList = Annotated[
     str | None,
-    typer.Option("--files", metavar="FILE", help="Fetch these https addresses: one per line, URL or SHA256 URL."),
+    typer.Option(
+        "--files",
+        metavar="FILE",
+        rich_help_panel=IN,
+        help="Fetch these https addresses: one per line, URL or SHA256 URL.",
+    ),
 ]
 LabelTable = Annotated[
-    str | None, typer.Option("--table", help="Label table to use where several are there: a form, or a file name.")
+    str | None,
+    typer.Option(
+        "--table",
+        metavar="TABLE",
+        rich_help_panel=IN,
+        help="Label table to use where several are there: a form, or a file name.",
+    ),
 ]
 SplitFile = Annotated[
     str | None,
     typer.Option(
-        "--splits", metavar="FILE", help="CSV or Parquet of your own splits: split, and sample_id, image or patient_id."
+        "--splits",
+        metavar="FILE",
+        rich_help_panel=IN,
+        help="CSV or Parquet of your own splits: split, and sample_id, image or patient_id.",
     ),
 ]
 AllowMissing = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Share of metadata rows that may lack their image [default: 0.01]."),
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        rich_help_panel=GATES,
+        help="Share of metadata rows that may lack their image [default: 0.01].",
+    ),
 ]
+LEAST_SIZE = 16
+"""Pixels of the longer side, below which no picture is one."""
 SHAPING = ("size", "encoding", "quality", "decode_check", "stores", "table", "splits", "allow_missing")
 """Options of ``prepare`` that make another release."""
 
@@ -98,29 +152,37 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app.add_typer(cli_learning.app)
-app.add_typer(cli_quarantine.app)
-app.add_typer(cli_signing.app)
-app.add_typer(cli_doctor.app)
-app.add_typer(cli_trace.app)
+for part in (cli_new_dataset, cli_release, cli_quarantine, cli_trace, cli_signing, cli_learning, cli_doctor):
+    app.add_typer(part.app)
 
 
 @app.callback()
 def scanmill(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
     ] = False,
 ) -> None:
     """Options that stand before a command."""
 
 
-@app.command(epilog="Examples: `scanmill datasets` · `scanmill datasets nih-chest-xray` · `scanmill datasets --json`")
+@app.command(
+    rich_help_panel=MILL,
+    epilog=examples(
+        "`scanmill datasets`",
+        "`scanmill datasets nih-chest-xray`",
+        "`scanmill datasets --json`",
+    ),
+)
 def datasets(
-    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="What is checked of this one.")] = None,
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="What is checked of this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The catalogue: samples, size, licence, where to get it. With a name: all that is checked of it, and known."""
-    from tasks.datasets import catalogue, find
+    from tasks.datasets import catalogue, file_of, find, own_source
+    from tasks.drafts.gaps import gaps
 
     with errors_as_exit_codes(as_json):
         if dataset is None:
@@ -129,10 +191,19 @@ def datasets(
         from flows.checks_text import checks_of, checks_text
 
         declared = find(dataset)
-        print(json.dumps({"ok": True, "checks": checks_of(declared)}) if as_json else checks_text(declared))
+        missing = gaps(declared, file_of(dataset)) if own_source(dataset) else []  # a declaration of the user's own
+        if as_json:
+            print(json.dumps({"ok": True, "checks": checks_of(declared), "missing": missing}))
+        else:
+            print("\n".join([checks_text(declared), *(["", "not said yet:", *missing] if missing else [])]))
 
 
-@app.command(epilog="Example: `scanmill check nih-chest-xray --raw /data/nih`")
+@app.command(
+    rich_help_panel=MILL,
+    epilog=examples(
+        "`scanmill check nih-chest-xray --raw /data/nih`",
+    ),
+)
 def check(
     dataset: Name,
     raw: Raw,
@@ -159,15 +230,20 @@ def check(
 
 
 @app.command(
-    epilog="Examples: `scanmill fetch behsof --lake /data/lake` · "
-    "`SCANMILL_PHYSIONET_USERNAME=me SCANMILL_PHYSIONET_PASSWORD=… scanmill fetch chexchonet --lake /data/lake`"
+    rich_help_panel=MILL,
+    epilog=examples(
+        "`scanmill fetch behsof --lake /data/lake`",
+        "`SCANMILL_PHYSIONET_USERNAME=me SCANMILL_PHYSIONET_PASSWORD=… scanmill fetch chexchonet --lake /data/lake`",
+    ),
 )
 def fetch(
     dataset: Name,
     lake: LakeFolder,
     source_url: SourceUrl = None,
     files: FileList = None,
-    rehash: Annotated[bool, typer.Option(help="Read all that is here, and fetch anew what is damaged.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", metavar="", help="Read all that is here, and fetch anew what is damaged.")
+    ] = False,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
@@ -177,20 +253,24 @@ def fetch(
     """
     with errors_as_exit_codes(as_json):
         from tasks.files import complaining_of_space
+        from tasks.lake import insist_on_lake
         from tasks.stages.fetch import fetch as bring
-        from tasks.storage import insist_on_reachable, location
+        from tasks.storage import location
 
         secrets = _secrets(dataset)
-        insist_on_reachable(location(lake))
+        insist_on_lake(lake)
         with showing_progress(False if as_json else progress), complaining_of_space(location(lake)):
             fetched = bring(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
         print(json.dumps({"ok": True, **asdict(fetched)}) if as_json else summary.fetched_text(fetched, dataset))
 
 
 @app.command(
-    epilog="Examples: `scanmill prepare nih-chest-xray --raw /data/nih --lake /data/lake` · "
-    "`scanmill prepare behsof --lake lake` (fetched from figshare) · "
-    "`scanmill prepare mammography-density --raw mammography_images.zip --lake lake --encoding jpeg --workers 2`"
+    rich_help_panel=MILL,
+    epilog=examples(
+        "`scanmill prepare nih-chest-xray --raw /data/nih --lake /data/lake`",
+        "`scanmill prepare behsof --lake lake` (fetched from figshare)",
+        "`scanmill prepare mammography-density --raw mammography_images.zip --lake lake --encoding jpeg --workers 2`",
+    ),
 )
 def prepare(
     dataset: Name,
@@ -199,26 +279,55 @@ def prepare(
     source_url: SourceUrl = None,
     files: FileList = None,
     image_size: Annotated[
-        str | None, typer.Option("--size", help="Longer side in pixels, or native: the published files as they are.")
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="PIXELS",
+            rich_help_panel=OUT,
+            help="Longer side, from 16 on, or native: the published files as they are [default: the dataset's own].",
+        ),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="png (lossless) or jpeg.")] = "png",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 95,
+    encoding: Annotated[
+        str, typer.Option(metavar="FORMAT", rich_help_panel=OUT, help="png (lossless) or jpeg.")
+    ] = "png",
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", rich_help_panel=OUT, help="JPEG quality, 1 to 100.")
+    ] = 95,
     decode_check: Annotated[
         str,
         typer.Option(
-            help="full, or off with --size native: files are passed on undecoded, and all that takes pixels (damage, "
-            "blank frames, near-duplicates, burned-in text, …) is not checked."
+            metavar="full|off",
+            rich_help_panel=OUT,
+            help="off with --size native: files are passed on undecoded, and all that takes pixels (damage, "
+            "blank frames, near-duplicates, burned-in text, …) is not checked.",
         ),
     ] = "full",
-    stores: Annotated[str, typer.Option(help="webdataset, parquet, or both with a comma.")] = ",".join(STORES),
+    stores: Annotated[
+        str, typer.Option(metavar="STORES", rich_help_panel=OUT, help="webdataset, parquet, or both with a comma.")
+    ] = ",".join(STORES),
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes [default: one per core]; 0: none.")
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            rich_help_panel=WHERE,
+            help="Worker processes; 0: none, in this process [default: one per core].",
+        ),
     ] = None,
-    dask: Annotated[str | None, typer.Option(help="Scheduler address, such as tcp://host:8786.")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            rich_help_panel=WHERE,
+            help="A Dask scheduler of yours, such as tcp://host:8786 [default: that of SCANMILL_DASK].",
+        ),
+    ] = None,
     performance_report: Annotated[
         bool,
         typer.Option(
             "--performance-report",
+            metavar="",
+            rich_help_panel=WHERE,
             help="Keep Dask's performance reports as quality/dask-*.html. Needs bokeh; the pages load it from a CDN.",
         ),
     ] = False,
@@ -226,9 +335,23 @@ def prepare(
     splits: SplitFile = None,
     allow_missing: AllowMissing = None,
     allow_gate_failure: Annotated[
-        bool, typer.Option(help="Publish although a gate failed; the report says so.")
+        bool,
+        typer.Option(
+            "--allow-gate-failure",
+            metavar="",
+            rich_help_panel=GATES,
+            help="Publish although a gate failed; the report says so.",
+        ),
     ] = False,
-    rehash: Annotated[bool, typer.Option(help="Hash raw files anew instead of trusting size and time stamp.")] = False,
+    rehash: Annotated[
+        bool,
+        typer.Option(
+            "--rehash",
+            metavar="",
+            rich_help_panel=IN,
+            help="Hash raw files anew instead of trusting size and time stamp.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
@@ -263,6 +386,8 @@ def _size(text: str | None) -> int | None:
         return None if text is None else 0
     if not text.isdecimal():
         raise ScanmillError(f"--size {text!r} is no size; give the longer side in pixels, such as 224, or native")
+    if int(text) < LEAST_SIZE:
+        raise ScanmillError(f"--size {text} is too small to show anything: give {LEAST_SIZE} or more, such as 224")
     return int(text)
 
 
@@ -306,12 +431,12 @@ def _look_before(dataset: str, raw: list[str], lake: str, options: dict[str, Any
     from tasks.clusters import insist_on_bokeh
     from tasks.credentials import from_environment
     from tasks.datasets import find
+    from tasks.lake import insist_on_lake
     from tasks.stages.fetch import insist_on_source
     from tasks.stages.index import gather
-    from tasks.storage import insist_on_reachable, location
 
     wanted = _wanted(dataset, raw, lake, options)
-    insist_on_reachable(location(lake))
+    insist_on_lake(lake)
     if options.get("performance_report"):
         insist_on_bokeh(options["workers"], options["dask"])
     if not raw:
@@ -353,113 +478,20 @@ def _run_flow(dataset: str, raw: list[str], lake: str, options: dict[str, Any]) 
 
 
 @app.command(
-    epilog="Examples: `scanmill verify lake/nih-chest-xray` · `scanmill verify lake/nih-chest-xray --key alice.key.pub`"
+    rich_help_panel=SET_UP,
+    epilog=examples(
+        "`scanmill deploy --by-event`, with PREFECT_API_URL, SCANMILL_LAKE and SCANMILL_RAW set",
+    ),
 )
-def verify(
-    reference: Reference,
-    keys: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="FILE", help="A public key: its holder must have signed. Repeat: one of several."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    progress: ShowProgress = None,
-) -> None:
-    """Every checksum, the accounting, the pointer, and with --key the signature; exit 1 names what is wrong."""
-    with errors_as_exit_codes(as_json):
-        from tasks.lake import latest_release, locate
-        from tasks.release.signature import public_key
-        from tasks.release.verify import verify as verify_release
-
-        lake, release = locate(reference)
-        wanted = [public_key(key) for key in keys or ()]
-        with showing_progress(False if as_json else progress):
-            found = verify_release(lake, release or latest_release(lake), wanted)
-        if as_json:
-            print(json.dumps({"ok": not found.problems, **found.__dict__}, sort_keys=True))
-        elif found.problems:
-            sys.stderr.write("".join(f"{reference}: {problem}\n" for problem in found.problems))
-        else:
-            print(
-                f"{lake.home}@{found.release} is whole: {found.files} files, {size(found.size_bytes)}, "
-                f"{summary.verified_text(found)}"
-            )
-        if found.problems:
-            raise typer.Exit(1)
-
-
-@app.command(epilog="Example: `scanmill diff lake/nih-chest-xray@1a2b3c4d5e6f7a8b lake/nih-chest-xray`")
-def diff(
-    before: Reference,
-    after: Reference,
-    as_list: Annotated[bool, typer.Option("--list", help="One line per sample: kind, id, detail, with tabs.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Samples added, removed, changed and moved between two releases; exit 1 when one changed its split."""
-    with errors_as_exit_codes(as_json):
-        from flows import diff_text
-        from tasks.lake import latest_release, locate
-        from tasks.release.diff import compare
-
-        places = [locate(reference) for reference in (before, after)]
-        first, second = [(lake, release or latest_release(lake)) for lake, release in places]
-        found = compare(first, second)
-        if as_json:
-            print(diff_text.as_json(found))
-        elif as_list:
-            for line in diff_text.as_list(found):
-                print(line)
-        else:
-            print(diff_text.as_text(found))
-        if found.moved:
-            raise typer.Exit(1)
-
-
-@app.command(epilog="Example: `scanmill report lake/nih-chest-xray --open`")
-def report(
-    reference: Reference,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """The path of the data-quality report, of a refused release too, with @RELEASE; or of a run, as LAKE/runs/RUN."""
-    with errors_as_exit_codes(as_json):
-        from tasks.learning.runs import report_at
-
-        page = report_at(reference) or _report_of_release(reference)
-        print(json.dumps({"ok": True, "report": str(page)}) if as_json else page)
-        if open_it:
-            webbrowser.open(_on_this_machine(page).resolve().as_uri())
-
-
-def _report_of_release(reference: str) -> Location:
-    from tasks.lake import latest_release, locate
-
-    lake, release = locate(reference)
-    release = release or latest_release(lake)
-    pages = [folder / "quality" / "index.html" for folder in (lake.release(release), lake.refused(release))]
-    page = next((page for page in pages if page.is_file()), None)
-    if page is None:
-        raise ScanmillError(f"{lake.home} has no report of release {release}; published: {', '.join(lake.published())}")
-    return page
-
-
-def _on_this_machine(page: Location) -> Path:
-    """The page itself, or a copy of its folder from object storage, which a browser cannot read."""
-    from tasks.storage import copy_down, is_remote
-
-    if not is_remote(page):
-        return page
-    folder = Path(tempfile.mkdtemp(prefix="scanmill-report-"))
-    copy_down(page.parent, folder)
-    return folder / page.name
-
-
-@app.command(epilog="Example: `scanmill deploy --by-event`, with PREFECT_API_URL, SCANMILL_LAKE and SCANMILL_RAW set")
 def deploy(
-    pool_type: Annotated[str, typer.Option(help="Type of work pools that are not there yet.")] = "process",
+    pool_type: Annotated[
+        str, typer.Option(metavar="TYPE", help="Type of work pools that are not there yet.")
+    ] = "process",
     by_event: Annotated[
-        bool, typer.Option("--by-event", help="A published release starts training by itself, and that evaluation.")
+        bool,
+        typer.Option(
+            "--by-event", metavar="", help="A published release starts training by itself, and that evaluation."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -476,13 +508,24 @@ def deploy(
             print(json.dumps({"ok": True, "done": done}))
 
 
-@app.command(epilog="Example: `scanmill demo --folder /tmp/demo`")
+@app.command(
+    rich_help_panel=SET_UP,
+    epilog=examples(
+        "`scanmill demo --folder /tmp/demo`",
+    ),
+)
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where raw release and lake are made.")] = Path("scanmill-demo"),
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Where raw release and lake are made.")] = Path(
+        "scanmill-demo"
+    ),
     images: Annotated[
-        int, typer.Option(min=320, help="How many made-up X-rays; with fewer, one planted defect is over 1 %.")
+        int,
+        typer.Option(min=320, metavar="N", help="How many made-up X-rays; with fewer, one planted defect is over 1 %."),
     ] = 360,
-    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes [default: one per core].")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Worker processes; 0: none, in this process [default: one per core]."),
+    ] = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
@@ -493,4 +536,11 @@ def demo(
         raw = make_raw(folder / "raw", images)
         if not as_json:
             print(f"made {raw}: {images} drawn X-rays in zips, with defects planted; no patient is in it\n")
-        _prepare("nih-chest-xray", [str(raw)], str(folder / "lake"), {"workers": workers}, as_json, progress)
+        lake = folder / "lake"
+        _prepare("nih-chest-xray", [str(raw)], str(lake), {"workers": workers}, as_json, progress)
+        if not as_json:
+            print(
+                f"\nnext:    scanmill report {lake}/nih-chest-xray --open\n"
+                f"         scanmill quarantine {lake}/nih-chest-xray --extract {folder}/refused\n"
+                f"         scanmill datasets"
+            )

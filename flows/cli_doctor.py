@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.command_line import AsJson, errors_as_exit_codes
+from flows.command_line import SET_UP, AsJson, errors_as_exit_codes, examples
 from tasks.schema import ScanmillError
 
 app = typer.Typer()
@@ -44,6 +44,7 @@ EXTRAS = (
         "make radiomics, or pip install -c constraints.txt 'scanmill[learn]'",
     ),
     ("radiomics", "radiomics", "features of vertebrae and their like", "make radiomics"),
+    ("dicom", "pydicom", "raw releases of DICOM files", "pip install -c constraints.txt 'scanmill[dicom]'"),
     ("s3", "s3fs", "lakes and raw releases on S3", "pip install -c constraints.txt 'scanmill[s3]'"),
 )
 """Name, module, what it is for, how to get it."""
@@ -61,7 +62,13 @@ class Finding:
     remedy: str = ""
 
 
-@app.command(epilog="Examples: `scanmill doctor` · `scanmill doctor --lake /data/lake --dask tcp://host:8786 --json`")
+@app.command(
+    rich_help_panel=SET_UP,
+    epilog=examples(
+        "`scanmill doctor`",
+        "`scanmill doctor --lake /data/lake --dask tcp://host:8786 --json`",
+    ),
+)
 def doctor(
     lake: Annotated[
         str | None, typer.Option(metavar="PLACE", envvar="SCANMILL_LAKE", help="Look at this lake's disk, too.")

@@ -10,22 +10,52 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, LakeFolder, ShowProgress, errors_as_exit_codes, running_a_flow
+from flows.command_line import (
+    MODELS,
+    AsJson,
+    LakeOfRun,
+    LakeThere,
+    ShowProgress,
+    errors_as_exit_codes,
+    examples,
+    running_a_flow,
+)
 from flows.console import showing_progress
 from tasks.files import write_bytes
+from tasks.schema import ScanmillError
 
 app = typer.Typer()
 
 
+ARun = Annotated[
+    str, typer.Argument(metavar="RUN", help="A finished run: LAKE/runs/RUN, or its name alone, with --lake.")
+]
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    """For a shell that completes."""
+    from tasks.learning.recipe import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
 @app.command(
-    epilog="Examples: `scanmill train nih-intensity-baseline --lake /data/lake` · "
-    "`scanmill train mammography-8class --lake /data/lake --set network.size=96 --set training.epochs=8` · "
-    "`scanmill train mine.yaml --lake s3://bucket/lake --release 1a2b3c4d5e6f7a8b --run first` · "
-    "`scanmill train ovf-radiomics --lake /data/lake --workers 2`"
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "`scanmill train nih-intensity-baseline --lake /data/lake`",
+        "`scanmill train mammography-8class --lake /data/lake --set network.size=96 --set training.epochs=8`",
+        "`scanmill train mine.yaml --lake s3://bucket/lake --release 1a2b3c4d5e6f7a8b --run first`",
+        "`scanmill train ovf-radiomics --lake /data/lake --workers 2`",
+    ),
 )
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a YAML file of your own.")],
-    lake: LakeFolder,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or a YAML file of your own.", autocompletion=_recipe_names
+        ),
+    ],
+    lake: LakeThere,
     release: Annotated[
         str | None, typer.Option(metavar="ID", help="The release to train from [default: the latest].")
     ] = None,
@@ -41,9 +71,13 @@ def train(
     ] = True,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Of radiomics: Dask workers [default: one per core]; 0 is in process."),
+        typer.Option(
+            min=0, metavar="N", help="Of radiomics: Dask workers; 0: none, in this process [default: one per core]."
+        ),
     ] = None,
-    dask: Annotated[str | None, typer.Option(help="Of radiomics: scheduler address, such as tcp://host:8786.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of radiomics: scheduler address, such as tcp://host:8786.")
+    ] = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
 ) -> None:
@@ -143,15 +177,23 @@ def _trained_before(
     return there
 
 
-@app.command(epilog="Example: `scanmill evaluate nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake`")
+@app.command(
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "`scanmill evaluate nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake`",
+    ),
+)
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a finished run of the lake.")],
-    lake: LakeFolder,
+    run: ARun,
+    lake: LakeOfRun = None,
     resamples: Annotated[
-        int, typer.Option(min=20, max=2000, help="Resamples of whole patients for the 95 % intervals.")
+        int, typer.Option(min=20, max=2000, metavar="N", help="Resamples of whole patients for the 95 % intervals.")
     ] = 1000,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Let runs/latest name this run, unless it is worse than the present one.")
+        bool,
+        typer.Option(
+            "--promote", metavar="", help="Let runs/latest name this run, unless it is worse than the present one."
+        ),
     ] = False,
     as_json: AsJson = False,
     progress: ShowProgress = None,
@@ -159,6 +201,7 @@ def evaluate(
     """Predictions, scores with intervals and controls, explanations, ONNX, report and model card of a run."""
     with errors_as_exit_codes(as_json):
         began = time.monotonic()
+        run, lake = _name_and_lake(run, lake)
         outcome = _evaluated_before(run, lake, resamples)
         if outcome is None or promote:
             with showing_progress(False if as_json else progress), running_a_flow("evaluate") as flow:
@@ -189,17 +232,20 @@ def _evaluated_before(run: str, lake: str, resamples: int) -> dict[str, Any] | N
 
 
 @app.command(
-    epilog="Examples: `scanmill compare OLD NEW --lake /data/lake` · "
-    "`scanmill compare nih-14-label-1a2b3c4d5e6f7a8b nih-intensity-baseline-1a2b3c4d5e6f7a8b --lake /data/lake --open`"
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "`scanmill compare OLD NEW --lake /data/lake`",
+        "`scanmill compare nih-intensity-baseline-1a2b3c4d nih-14-label-1a2b3c4d --lake /data/lake --open`",
+    ),
 )
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help="Name of an evaluated run.")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="Name of another, of the same dataset.")],
-    lake: LakeFolder,
+    first: Annotated[str, typer.Argument(metavar="OLD", help="An evaluated run: LAKE/runs/RUN, or its name alone.")],
+    second: Annotated[str, typer.Argument(metavar="NEW", help="Another of the same dataset and lake.")],
+    lake: LakeOfRun = None,
     resamples: Annotated[
-        int, typer.Option(min=20, max=10000, help="Resamples of whole patients for the 95 % intervals.")
+        int, typer.Option(min=20, max=10000, metavar="N", help="Resamples of whole patients for the 95 % intervals.")
     ] = 1000,
-    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in the browser.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Is the second run better than the first? Paired bootstrap by patient, and DeLong, on what both were tested on."""
@@ -208,6 +254,9 @@ def compare(
         from tasks.learning import comparison, comparison_page
         from tasks.learning.runs import home
 
+        (first, lake), (second, other) = [_name_and_lake(run, lake) for run in (first, second)]
+        if other != lake:
+            raise ScanmillError(f"{first} is a run of {lake}, {second} of {other}: only runs of one lake are compared")
         found = comparison.compare(lake, first, second, resamples)
         page = home(lake) / second / "report" / f"compared-with-{first}.html"
         comparison_page.write(page, found)
@@ -223,12 +272,15 @@ def compare(
 
 
 @app.command(
-    epilog="Examples: `scanmill predict mammography-8class-… --lake /data/lake --split predict --out said.csv` · "
-    "`scanmill predict RUN --lake /data/lake --images new-films/ --out new.csv`"
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "`scanmill predict mammography-8class-… --lake /data/lake --split predict --out said.csv`",
+        "`scanmill predict RUN --lake /data/lake --images new-films/ --out new.csv`",
+    ),
 )
 def predict(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run of the lake.")],
-    lake: LakeFolder,
+    run: ARun,
+    lake: LakeOfRun = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV to write.")] = Path("predictions.csv"),
     split: Annotated[
         str | None,
@@ -248,6 +300,7 @@ def predict(
         began = time.monotonic()
         from tasks.learning import predicting
 
+        run, lake = _name_and_lake(run, lake)
         with showing_progress(False if as_json else progress):
             content, rows = predicting.of_folder(run, lake, images) if images else predicting.of_split(run, lake, split)
         write_bytes(out, content)
@@ -256,6 +309,16 @@ def predict(
             _print_json({"run": run, "rows": rows, "file": str(out)}, seconds)
         else:
             typer.echo(f"predicted {rows:,} images in {seconds:.1f} s\nfile:    {out}")
+
+
+def _name_and_lake(reference: str, lake: str | None) -> tuple[str, str]:
+    """Of a run that is given as ``LAKE/runs/RUN``, as `report` and `trace` take it, or by its name alone."""
+    place, is_whole, name = reference.rstrip("/").rpartition("/runs/")
+    if is_whole:
+        return name, place
+    if not lake:
+        raise ScanmillError(f"in which lake is the run {reference}? Write LAKE/runs/{reference}, or give --lake LAKE")
+    return reference, lake
 
 
 def _print_json(outcome: Mapping[str, Any], seconds: float) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, RawNow, errors_as_exit_codes, printable
+from flows.command_line import LOOK, AsJson, RawNow, errors_as_exit_codes, examples, printable
 from flows.console import size
 
 if TYPE_CHECKING:
@@ -24,9 +24,12 @@ SHOWN = 20
 
 
 @app.command(
-    epilog="Examples: `scanmill quarantine lake/nih-chest-xray` · "
-    "`scanmill quarantine lake/nih-chest-xray --reason crc-mismatch --rows` · "
-    "`scanmill quarantine lake/nih-chest-xray@1a2b3c4d5e6f7a8b --extract refused --raw /mnt/nih`"
+    rich_help_panel=LOOK,
+    epilog=examples(
+        "`scanmill quarantine lake/nih-chest-xray`",
+        "`scanmill quarantine lake/nih-chest-xray --reason crc-mismatch --rows`",
+        "`scanmill quarantine lake/nih-chest-xray@1a2b3c4d5e6f7a8b --extract refused --raw /mnt/nih`",
+    ),
 )
 def quarantine(
     reference: Annotated[
@@ -38,7 +41,7 @@ def quarantine(
     reason: Annotated[str | None, typer.Option(metavar="CODE", help="Only what was refused for this reason.")] = None,
     stage: Annotated[str | None, typer.Option(metavar="STAGE", help="Only what was refused at this stage.")] = None,
     rows: Annotated[
-        bool, typer.Option("--rows", help="One line for each, with names: where it is, and what was found.")
+        bool, typer.Option("--rows", metavar="", help="One line for each, with names: where it is, and what was found.")
     ] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=0, help="Lines of --rows; 0: all of them.")] = SHOWN,
     extract: Annotated[

@@ -8,19 +8,22 @@ from typing import Annotated
 
 import typer
 
-from flows.command_line import AsJson, errors_as_exit_codes
+from flows.command_line import LOOK, AsJson, errors_as_exit_codes, examples
 from tasks.schema import ScanmillError
 
 app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples: `scanmill sign --new-key ~/.scanmill/alice.key` · "
-    "`scanmill sign lake/nih-chest-xray --key ~/.scanmill/alice.key`"
+    rich_help_panel=LOOK,
+    epilog=examples(
+        "`scanmill sign --new-key ~/.scanmill/alice.key`",
+        "`scanmill sign lake/nih-chest-xray --key ~/.scanmill/alice.key`",
+    ),
 )
 def sign(
     reference: Annotated[
-        str | None, typer.Argument(metavar="[LAKE/DATASET[@RELEASE]]", help="A release; the latest without @.")
+        str | None, typer.Argument(metavar="LAKE/DATASET[@RELEASE]", help="A release; the latest without @.")
     ] = None,
     key: Annotated[
         Path | None,

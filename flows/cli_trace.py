@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import AsJson, RawNow, errors_as_exit_codes
+from flows.command_line import LOOK, AsJson, RawNow, errors_as_exit_codes, examples
 
 if TYPE_CHECKING:
     from tasks.trace import Traced
@@ -17,9 +17,12 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples: `scanmill trace lake/nih-chest-xray 00000003_002` · "
-    "`scanmill trace lake/nih-chest-xray@1a2b3c4d5e6f7a8b 00000003_002 --verify --raw /mnt/nih` · "
-    "`scanmill trace lake/runs/nih-intensity-baseline-1a2b3c4d5e6f7a8b 00000003_002 --json`"
+    rich_help_panel=LOOK,
+    epilog=examples(
+        "`scanmill trace lake/nih-chest-xray 00000003_002`",
+        "`scanmill trace lake/nih-chest-xray@1a2b3c4d5e6f7a8b 00000003_002 --verify --raw /mnt/nih`",
+        "`scanmill trace lake/runs/nih-intensity-baseline-1a2b3c4d5e6f7a8b 00000003_002 --json`",
+    ),
 )
 def trace(
     reference: Annotated[
@@ -28,9 +31,12 @@ def trace(
             metavar="LAKE/DATASET[@RELEASE]", help="A release, the latest without @; or a run, as LAKE/runs/RUN."
         ),
     ],
-    sample_ids: Annotated[list[str], typer.Argument(metavar="SAMPLE_ID…", help="Ids of samples of that release.")],
+    sample_ids: Annotated[list[str], typer.Argument(metavar="SAMPLE_ID", help="Ids of samples of that release.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read the bytes again, convert once more, and compare; exit 1 if unlike.")
+        bool,
+        typer.Option(
+            "--verify", metavar="", help="Read the bytes again, convert once more, and compare; exit 1 if unlike."
+        ),
     ] = False,
     raw: RawNow = None,
     as_json: AsJson = False,
@@ -163,7 +169,8 @@ def _kept(row: Mapping[str, Any]) -> str:
 def _history(one: Mapping[str, Any]) -> Iterator[str]:
     code = one["made_by"]
     libraries = ", ".join(f"{name} {version}" for name, version in code["libraries"].items())
-    yield f"  code        scanmill {code['scanmill']} (sources {code['source']}), {libraries}"
+    own = f", dataset declared by {code['declaration']}" if code["declaration"] else ""
+    yield f"  code        scanmill {code['scanmill']} (sources {code['source']}{own}), {libraries}"
     yield f"  declared    {one['dataset']} {code['dataset_version']}, format {code['format_version']}"
     if one["fetched"]:
         fetched = one["fetched"]

@@ -18,18 +18,28 @@ import typer
 
 from tasks.schema import AccountingError, DataRefused, ScanmillError
 
+LAKE = "SCANMILL_LAKE"
 LakeFolder = Annotated[
-    str, typer.Option(metavar="PLACE", help="Folder of the lake, made if missing; or s3://bucket/prefix.")
+    str, typer.Option(metavar="PLACE", envvar=LAKE, help="Folder of the lake, made if missing; or s3://bucket/prefix.")
+]
+LakeThere = Annotated[
+    str, typer.Option(metavar="PLACE", envvar=LAKE, help="Folder of the lake, or s3://bucket/prefix.")
+]
+LakeOfRun = Annotated[
+    str | None, typer.Option(metavar="PLACE", envvar=LAKE, help="The lake of the run, where RUN is its name alone.")
 ]
 RawNow = Annotated[
     list[str] | None,
     typer.Option(metavar="PLACE", help="Where the raw release lies now [default: where it lay]. Repeat for several."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one machine-readable line instead of text.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one machine-readable line instead of text.")]
 ShowProgress = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Progress on stderr [default: only on a terminal].")
+    bool | None,
+    typer.Option("--progress/--no-progress", metavar="", help="Progress on stderr [default: only on a terminal]."),
 ]
 
+MILL, LOOK, MODELS, SET_UP = "From raw to release", "What a release is worth", "Models", "Set up"
+"""Parts of the help page."""
 SERVERLESS = "Failed to reach API"
 """What Prefect says when its server does not answer."""
 REMEDIES: Mapping[int, str] = {
@@ -42,6 +52,11 @@ REMEDIES: Mapping[int, str] = {
 """What to do about an error of the operating system whose own words do not say it."""
 
 
+def examples(*lines: str) -> str:
+    """The end of a help page, one example a line: Markdown, each command in backticks."""
+    return "Examples\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
 @contextmanager
 def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
     """1 when the data or a gate said no, 2 for wrong use or unusable input; no traceback for what a user can cause."""
@@ -51,6 +66,9 @@ def errors_as_exit_codes(as_json: bool = False) -> Iterator[None]:
         _leave(error, 1, as_json)
     except ScanmillError as error:
         _leave(error, 2, as_json)
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "")
         _leave(ScanmillError(f"{error.strerror or error}: {error.filename or 'while working'}{remedy}"), 2, as_json)

@@ -88,7 +88,7 @@ def check_environment(environment: os._Environ[str] | dict[str, str]) -> None:
         elif "://" not in value and not Path(value).is_absolute():
             wrong.append(f"{name} is {value!r}, which a worker would look for in a folder of its own: {meaning}")
     if wrong:
-        raise ScanmillError("; ".join(wrong))
+        raise ScanmillError(f"{'; '.join(wrong)}. As in: export SCANMILL_LAKE=/data/lake SCANMILL_RAW=/data/raw")
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def prepare(
     """
     insist_on_absolute(lake)
     if workers is None:
-        dask = dask or os.environ.get(SCHEDULER)
+        dask = dask or os.environ.get(SCHEDULER) or None
     if performance_report:
         insist_on_bokeh(workers, dask)
     began = time.time()

@@ -129,9 +129,10 @@ def _has_whole_chunks(encoded: Encoded) -> bool:
     """Whether every chunk of a PNG up to its last is there: OpenCV asks for the memory of one before it reads it."""
     at = 8
     while at + 12 <= len(encoded):
+        end = at + 12 + int.from_bytes(encoded[at : at + 4], "big")
         if encoded[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + int.from_bytes(encoded[at : at + 4], "big")
+            return end <= len(encoded)
+        at = end
     return False
 
 

@@ -20,8 +20,7 @@ def shown(samples: pd.DataFrame, dataset: Dataset) -> dict[str, pd.Series]:
     """``check.mean_grey`` and ``check.grey_range`` (shares of white), ``check.border`` (of the side that the widest
     uniform border lies across), ``check.odd_size``, ``check.inverted`` and ``check.turned`` (degrees); null of images
     that are blank or could not be read, and where it is not asked for or cannot be told."""
-    depth = samples["bit_depth"].astype("float64")
-    is_picture = samples["intensity_std"] / (2.0**depth - 1) >= BLANK_CONTRAST
+    is_picture = samples["intensity_std"] / greatest(samples, dataset) >= BLANK_CONTRAST
     mean_grey = samples["intensity_mean"] / _white(samples)
     border = _widest_border(samples)
     return {
@@ -32,6 +31,12 @@ def shown(samples: pd.DataFrame, dataset: Dataset) -> dict[str, pd.Series]:
         "check.inverted": yes_no(samples["looks_inverted"]),
         "check.turned": samples["looks_turned_degrees"].astype("float64"),
     }
+
+
+def greatest(samples: pd.DataFrame, dataset: Dataset) -> pd.Series:
+    """The greatest grey level that an image can have: of its bit depth; of a DICOM file, which seldom uses all sixteen
+    bits, the white of the fewest that hold its brightest pixel."""
+    return _white(samples) if dataset.dicom else 2.0 ** samples["bit_depth"].astype("float64") - 1
 
 
 def _white(samples: pd.DataFrame) -> pd.Series:

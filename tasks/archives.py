@@ -6,6 +6,7 @@ An archive is never unpacked. A member is named by archive, path and byte offset
 from __future__ import annotations
 
 import lzma
+import re
 import unicodedata
 import zipfile
 import zlib
@@ -30,6 +31,7 @@ from tasks.storage import (
     location,
     look,
     open_archive,
+    open_whole,
     read_bytes,
     read_less_ahead,
 )
@@ -40,11 +42,18 @@ LOOSE = "."
 READ_TOGETHER = 32
 """Members of mean size that are read ahead of one: an eighth of a chunk, which is the most that is read in vain."""
 
+UNPACKING = (zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError)
+"""What the standard library raises for a zip's member that cannot be unpacked."""
+
 CLASHES_TOLD = 3
 """Names that a refusal names."""
 
 SCANS_AT_ONCE = 2
 """Tars that are scanned at the same time; a scan inflates twice, and a disk does not like many readers."""
+
+
+FRAME = re.compile(r"#frame=([1-9][0-9]*)$")
+"""What follows the name of a file of several frames, from 1, where an archive's members are frames."""
 
 
 class MemberRefused(Exception):
@@ -68,6 +77,12 @@ class Archive:
     """Whether its dataset comes encrypted, so that an encrypted member is nothing to refuse."""
     password: SecretStr | None = field(default=None, repr=False, compare=False)
     """What opens encrypted members; needed only to read one."""
+    has_frames: bool = False
+    """Whether a member ``a#frame=2`` is the second frame of the file ``a``, as in datasets of DICOM files."""
+
+    def file_of(self, member: str) -> str:
+        """The file that a member is read from: its own, or of a frame the file of all."""
+        return FRAME.sub("", member) if self.has_frames else member
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,12 @@ class Member:
     problem: str = ""
     """Stable reason code why it must not be read, or empty."""
     detail: str = ""
+
+
+def frame_of(member: str) -> int | None:
+    """Number of the frame that a member is, from 1; None of one that is a file. For archives that have frames alone."""
+    found = FRAME.search(member)
+    return int(found[1]) if found else None
 
 
 def loose_files(archive: Archive) -> Iterator[Listed]:
@@ -267,6 +288,11 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
     Raises :class:`MemberRefused` with ``crc-mismatch``, ``unreadable-member`` or ``encrypted-member``, and
     :class:`tasks.storage.Replaced` for an archive on object storage that is another one by now.
     """
+    return read_file(archive, archive.file_of(name), offset, crc32)
+
+
+def read_file(archive: Archive, name: str, offset: int, crc32: int = 0) -> bytes:
+    """The same of a file by the name that it has in the archive, whatever that looks like."""
     if archive.kind == "folder":
         return _loose_bytes(archive, name)
     try:
@@ -275,6 +301,41 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
         if archive.version and look(path := location(archive.paths[0])).version != archive.version:
             raise Replaced(path) from error
         raise
+
+
+def read_head(archive: Archive, name: str, offset: int, most_bytes: int) -> bytes:
+    """The first bytes of a file of an archive, by its name there; no checksum is looked at but those of few bytes.
+
+    Raises :class:`MemberRefused` as :func:`read_member` does.
+    """
+    if archive.kind == "tar":
+        try:
+            return tarballs.head(archive.paths[0], archive.seek, name, offset, most_bytes, version=archive.version)
+        except tarballs.Unreadable as error:
+            raise MemberRefused(*error.args) from error
+    if archive.kind == "folder":
+        return _loose_head(archive, name, most_bytes)
+    opened, infos, _ = _opened(archive.paths[0], archive.version or look(_place(archive.paths[0])).version)
+    info = infos.get(offset)
+    if info is None or locked_zips.is_encrypted(info) or info.file_size <= most_bytes:
+        return read_file(archive, name, offset)[:most_bytes]
+    try:
+        with opened.open(info) as stream:
+            return stream.read(most_bytes)
+    except zipfile.BadZipFile as error:
+        raise MemberRefused("unreadable-member", str(error)) from error
+    except UNPACKING as error:
+        raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
+
+
+def _loose_head(archive: Archive, name: str, most_bytes: int) -> bytes:
+    for root in archive.paths:
+        try:
+            with open_whole(location(root) / name) as stream:
+                return stream.read(most_bytes)
+        except FileNotFoundError:
+            continue
+    raise MemberRefused("unreadable-member", f"{name} has gone from {', '.join(archive.paths)}")
 
 
 def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
@@ -304,7 +365,7 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     except zipfile.BadZipFile as error:
         reason = "crc-mismatch" if "CRC" in str(error) else "unreadable-member"
         raise MemberRefused(reason, str(error)) from error
-    except (zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError) as error:
+    except UNPACKING as error:
         raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
     except OSError as error:
         if infos[offset].compress_type != zipfile.ZIP_BZIP2 or error.errno is not None:

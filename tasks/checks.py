@@ -74,7 +74,7 @@ def with_image_checks(samples: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     identical images), ``check.is_repeat``, ``check.copies_labelled``, ``check.boxes_inside``, ``check.mask_at_border``
     and those of :func:`tasks.appearance.shown`."""
     checked = samples.copy()
-    checked["check.contrast"] = samples["intensity_std"] / (2.0 ** samples["bit_depth"] - 1)
+    checked["check.contrast"] = samples["intensity_std"] / appearance.greatest(samples, dataset)
     checked["check.short_side"] = samples[["source_width", "source_height"]].min(axis=1)
     is_decoded = samples["reason"] == ""
     checked["check.has_split"] = yes_no(samples["split"].isin(dataset.splits) | ~is_decoded)

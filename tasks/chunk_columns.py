@@ -64,6 +64,6 @@ def squares(
     def at(positions: Positions) -> npt.NDArray[np.uint8]:
         found = read(list(zip(chunks[positions], rows[positions].tolist(), strict=True)), column)
         side = math.isqrt(found.shape[1])
-        return found.reshape(-1, side, side)
+        return found.reshape(len(positions), side, side)
 
     return at

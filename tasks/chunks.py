@@ -19,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.archives import Archive, Member, MemberRefused, read_member
+from tasks.archives import FRAME, Archive, Member, MemberRefused, frame_of, read_member
 from tasks.code_version import conversion_version, library_versions
 from tasks.decoding import ImageRefused
+from tasks.dicom import installed
 from tasks.files import digest, write_bytes
 from tasks.fingerprints.polar import fingerprints_of
 from tasks.images import HISTOGRAM_BINS, convert
@@ -29,7 +30,7 @@ from tasks.limits import DEFAULT, Limits
 from tasks.limits import current as current_limits
 from tasks.masks import convert_mask
 from tasks.pass_through import pass_through
-from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, ImageRules, Transform, UnusableInput
+from tasks.schema import IMAGE_COLUMNS, MASK_COLUMNS, Dicom, ImageRules, Transform, UnusableInput
 from tasks.storage import Location, location, open_table, remove
 
 logger = logging.getLogger("scanmill.convert")
@@ -96,6 +97,10 @@ class Chunk:
     """One for each member, None where it has none; empty where the dataset has no masks."""
     limits: Limits = DEFAULT
     """Of the run, wherever the work is done."""
+    dicom: Dicom | None = None
+    """Of a dataset of DICOM files."""
+    decoders: tuple[tuple[str, str], ...] = ()
+    """What reads these, with versions: on a worker it must be the same."""
     part: tuple[int, int] | None = None
     """Of a chunk that was cut, first member and the one after the last; None for a whole one. See tasks.chunk_parts."""
 
@@ -124,11 +129,12 @@ def plan_chunks(
     transform: Transform,
     rules: ImageRules,
     masks: Mapping[Member, PairedMask] | None = None,
+    dicom: Dicom | None = None,
 ) -> list[Chunk]:
     """Cut the image members of one archive into chunks; the cut depends on this archive, and its masks, alone.
 
     ``identity`` and ``member_hashes`` as :func:`tasks.raw_memory.hash_archives` gives them. ``masks`` is None where the
-    dataset has none.
+    dataset has none, ``dicom`` where its images are no DICOM files.
     """
     limits = current_limits()
     common = {
@@ -138,12 +144,22 @@ def plan_chunks(
         "code": conversion_version(),
         "libraries": library_versions(),
     }
+    decoders = installed.versions() if dicom else {}
+    if dicom:
+        common["dicom"] = {"window": dicom.window, **decoders}
+    frames = Counter(archive.file_of(member.name) for member in members)
     chunks = []
     # A tar is read forwards, in the order in which its members lie; what it inflates to reach one is not lost.
     in_order = sorted(members, key=lambda member: member.offset) if archive.kind == "tar" else members
     paired = masks or {}
     cut = _cut_loose if archive.kind == "folder" else _cut
-    for part in cut(in_order, lambda m: m.size_bytes + (paired[m].member.size_bytes if m in paired else 0)):
+
+    def size_of(member: Member) -> int:
+        """Of a frame its share of the file, which is read once for all of them in a chunk."""
+        mask_bytes = paired[member].member.size_bytes if member in paired else 0
+        return member.size_bytes // frames[archive.file_of(member.name)] + mask_bytes
+
+    for part in cut(in_order, size_of):
         names = [(m.name, m.offset, m.size_bytes, member_hashes.get(m.name, "")) for m in part]
         # Loose files are identified one by one: adding one must not redo the chunks of the others.
         source: dict[str, Any] = {
@@ -154,7 +170,9 @@ def plan_chunks(
         own: tuple[PairedMask | None, ...] = () if masks is None else tuple(masks.get(member) for member in part)
         if own:
             source["masks"] = [mask and _mask_source(mask) for mask in own]
-        chunks.append(Chunk(digest([common, source])[:40], archive, tuple(part), transform, rules, own, limits))
+        name = digest([common, source])[:40]
+        read_by = tuple(decoders.items())
+        chunks.append(Chunk(name, archive, tuple(part), transform, rules, own, limits, dicom, read_by))
     return chunks
 
 
@@ -215,7 +233,11 @@ def distrusting(path: Location) -> Iterator[None]:
 
 def convert_chunk(chunk: Chunk, folder: str) -> dict[str, int]:
     """Read, convert and write one chunk, on a Dask worker; returns counts only."""
-    rows = [_convert_member(chunk, member) for member in chunk.members]
+    if chunk.dicom is not None:
+        installed.insist_on_same(dict(chunk.decoders))
+    read = _Reading(chunk.archive)
+    rows = [_convert_member(chunk, member, read) for member in chunk.members]
+    del read
     shown = [row for row in rows if row.get("thumbnail")]
     for row, found in zip(shown, fingerprints_of([row["thumbnail"] for row in shown]), strict=True):
         row["fingerprint"] = found
@@ -257,20 +279,44 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [f"{f.name}.list.element" if pa.types.is_fixed_size_list(f.type) else f.name for f in schema]
 
 
-def _convert_member(chunk: Chunk, member: Member) -> dict[str, Any]:
+class _Reading:
+    """Members of an archive, one after the other: the frames of a file lie beside each other, and it is read once."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._place: tuple[str, int] | None = None
+        self._data, self._sha256 = b"", ""
+
+    def file_of(self, member: Member) -> tuple[bytes, str]:
+        """Its bytes, as :func:`tasks.archives.read_member` gives them; and their SHA-256, of a file that has several
+        frames, else an empty text."""
+        if not (self._archive.has_frames and FRAME.search(member.name)):
+            return read_member(self._archive, member.name, member.offset, member.crc32), ""
+        place = self._archive.file_of(member.name), member.offset
+        if place != self._place:
+            self._place, self._data = None, b""
+            self._data = read_member(self._archive, member.name, member.offset, member.crc32)
+            self._sha256 = hashlib.sha256(self._data).hexdigest()
+            self._place = place
+        return self._data, self._sha256
+
+
+def _convert_member(chunk: Chunk, member: Member, read: _Reading) -> dict[str, Any]:
     try:
-        data = read_member(chunk.archive, member.name, member.offset, member.crc32)
+        data, sha256 = read.file_of(member)
     except MemberRefused as refusal:
         return _refusal(member, member.size_bytes, None, *refusal.args)
     try:
-        told = _converted(data, chunk) if chunk.transform.decode_check == "full" else _passed_through(data, chunk)
+        is_full = chunk.transform.decode_check == "full"
+        told = _converted(data, sha256, member, chunk) if is_full else _passed_through(data, chunk)
     except ImageRefused as refusal:
-        return _refusal(member, len(data), hashlib.sha256(data).hexdigest(), *refusal.args)
+        return _refusal(member, len(data), sha256 or hashlib.sha256(data).hexdigest(), *refusal.args)
     return {**_place(member), "reason": "", "detail": "", **told}
 
 
-def _converted(data: bytes, chunk: Chunk) -> dict[str, Any]:
-    converted = convert(data, chunk.transform, chunk.rules, chunk.limits)
+def _converted(data: bytes, sha256: str, member: Member, chunk: Chunk) -> dict[str, Any]:
+    frame = frame_of(member.name) if chunk.dicom else None
+    converted = convert(data, chunk.transform, chunk.rules, chunk.limits, chunk.dicom, frame, sha256)
     return {
         **converted.facts,
         "histogram": converted.histogram,

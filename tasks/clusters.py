@@ -83,7 +83,10 @@ def insist_on_cluster(address: str | None, *, with_report: bool) -> None:
                 _insist_on_bokeh_there(client, address)
     except (SchedulerLost, ValueError) as error:
         cause = error.__cause__ or error
-        raise UnusableInput(f"no Dask scheduler answers at {address} ({cause})") from error
+        raise UnusableInput(
+            f"no Dask scheduler answers at {address} ({cause}): give --dask tcp://host:8786, or "
+            "--workers N for local ones"
+        ) from error
 
 
 def insist_on_bokeh(workers: int | None, address: str | None) -> None:

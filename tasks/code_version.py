@@ -13,6 +13,8 @@ GROUPING_PACKAGES = ("faiss-cpu", "scipy")
 """Those that can change which images a release takes for the same picture, and no chunk."""
 DOCUMENT_PACKAGES = ("lxml", "python-docx")
 """Those that can change one of a document release, and no chunk."""
+DICOM_PACKAGES = ("pydicom", "python-gdcm")
+"""Those that can change a pixel, or a text of a header, of a dataset of DICOM files, and nothing of others."""
 
 
 @cache

@@ -99,9 +99,9 @@ def decode(data: bytes, *, drops_alpha: bool = False, limits: Limits = DEFAULT) 
     if not data:
         raise ImageRefused("empty-file", "the file has no bytes")
     if data.startswith(JPEG_SIGNATURE):
-        _refuse_many_scans(data, limits)
+        refuse_many_scans(data, limits)
     mode, decoded, steps = _by_kornia(data, limits) or _by_pillow(data, limits)
-    pixels, collapsed = _collapse(decoded, drops_alpha=drops_alpha)
+    pixels, collapsed = collapse(decoded, drops_alpha=drops_alpha)
     return mode, pixels, [*steps, *collapsed]
 
 
@@ -187,8 +187,11 @@ def _is_of_size(mode: str, width: int, height: int, limits: Limits) -> bool:
     return 0 < width * height * CHANNELS.get(mode, 4) <= limits.image_bytes
 
 
-def _refuse_many_scans(data: bytes, limits: Limits) -> None:
-    """Each scan may be a few bytes, and is a pass over the whole picture: a thousand took ten seconds."""
+def refuse_many_scans(data: bytes, limits: Limits) -> None:
+    """Each scan may be a few bytes, and is a pass over the whole picture: a thousand took ten seconds.
+
+    Raises :class:`ImageRefused` with ``undecodable-image``.
+    """
     most = limits.jpeg_scans
     if _has_more_scans(data, most):
         raise ImageRefused(
@@ -318,7 +321,11 @@ def _expand(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image, []
 
 
-def _collapse(pixels: npt.NDArray[Any], *, drops_alpha: bool) -> tuple[Pixels, list[str]]:
+def collapse(pixels: npt.NDArray[Any], *, drops_alpha: bool) -> tuple[Pixels, list[str]]:
+    """Without a channel of transparency, and of equal channels one; with what was done.
+
+    Raises :class:`ImageRefused` with ``alpha-channel``.
+    """
     steps = []
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         alpha = pixels[..., -1]

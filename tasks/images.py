@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from tasks import image_checks, scan_sector
 from tasks.decoding import ImageRefused, Pixels, decode
+from tasks.dicom.pixels import decode as decode_dicom
 from tasks.encoding import SIGNATURES, encode
 from tasks.limits import DEFAULT, Limits
 from tasks.reduction import reduced
-from tasks.schema import ImageRules, Transform
+from tasks.schema import Dicom, ImageRules, Transform
 
 cv2.setNumThreads(1)  # one image per process at a time: Dask's workers are the parallelism
 HISTOGRAM_BINS = 64
@@ -50,24 +51,38 @@ class Converted:
     """Values of :data:`tasks.schema.IMAGE_COLUMNS`."""
 
 
-def convert(data: bytes, transform: Transform, rules: ImageRules, limits: Limits = DEFAULT) -> Converted:
+def convert(
+    data: bytes,
+    transform: Transform,
+    rules: ImageRules,
+    limits: Limits = DEFAULT,
+    dicom: Dicom | None = None,
+    frame: int | None = None,
+    source_sha256: str = "",
+) -> Converted:
     """Turn one published image file into the stored form.
 
-    At native size a file that needs no step and is in the wanted format is kept byte for byte.
+    At native size a file that needs no step and is in the wanted format is kept byte for byte. ``dicom``: of a dataset
+    of DICOM files; ``frame``: which one of such a file, from 1, None where it has one; ``source_sha256``: of the file,
+    where it is known already.
 
     Raises :class:`ImageRefused` with one of ``empty-file``, ``not-an-image``, ``truncated-image``,
     ``undecodable-image``, ``oversized-image``, ``unsupported-mode``, ``alpha-channel``, ``bit-depth``,
     ``no-scan-found``.
     """
-    mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha, limits=limits)
+    if dicom is None:
+        mode, decoded, steps = decode(data, drops_alpha=rules.drops_alpha, limits=limits)
+    else:
+        mode, decoded, steps = decode_dicom(data, frame, dicom, limits)
     published, cleaned = _clean(decoded, rules)
     steps += cleaned
     luma = _luma(published)
     counts = _counts(published)
     stored, reduction = _reduce(published, transform.size)
-    is_kept = transform.size is None and not steps and data.startswith(SIGNATURES[transform.encoding])
+    is_plain = dicom is None and not steps  # a DICOM file may begin like any other
+    is_kept = transform.size is None and is_plain and data.startswith(SIGNATURES[transform.encoding])
     encoded = data if is_kept else encode(stored, transform)
-    source_sha256 = hashlib.sha256(data).hexdigest()
+    source_sha256 = source_sha256 or hashlib.sha256(data).hexdigest()
     facts = {
         "source_bytes": len(data),
         "source_sha256": source_sha256,

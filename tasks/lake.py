@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from tasks.files import read_json
-from tasks.schema import DataRefused, ScanmillError
+from tasks.schema import DataRefused, ScanmillError, UnusableInput
 from tasks.storage import Location, insist_on_reachable, is_remote, location
 
+RELEASE_ID = re.compile(r"[0-9a-f]{16}")
 STAGING_PREFIX = ".staging-"
 WORK = ".work"
 """Tables that travel between stages, inside the staged release; gone before it is published."""
@@ -85,6 +86,21 @@ class Lake:
         )
 
 
+def insist_on_lake(lake: str) -> None:
+    """Raise :class:`UnusableInput`, in words, for what can be no lake: a file, a slip, storage out of reach."""
+    place = location(lake)
+    insist_on_reachable(place)
+    if is_remote(place):
+        return
+    first = lake.partition("/")[0]
+    if first.endswith(":"):
+        raise UnusableInput(
+            f"the lake {lake} would be a folder called {first!r}: did you mean s3://{lake[len(first) :].strip('/')}?"
+        )
+    if place.is_file():
+        raise UnusableInput(f"the lake {lake} is a file: name a folder")
+
+
 def locate(reference: str) -> tuple[Lake, str | None]:
     """Lake and release id (or None for the latest) of ``LAKE/DATASET[@RELEASE]``.
 
@@ -94,12 +110,40 @@ def locate(reference: str) -> tuple[Lake, str | None]:
     home = location(place.rstrip("/") or "/")
     insist_on_reachable(home)
     if not home.is_dir():
-        raise ScanmillError(f"{home} does not exist; expected LAKE/DATASET[@RELEASE], such as lake/nih-chest-xray")
+        raise ScanmillError(f"{home} does not exist{_meant(home)}")
     if not ((home / "releases").is_dir() or (home / "refused").is_dir()):
-        inside = sorted(path.parent.name for path in home.glob("*/releases"))
-        hint = f"; it holds {', '.join(inside)}" if inside else ""
+        inside = _datasets_in(home)
+        hint = f"; it holds {', '.join(inside)}" if inside else _meant(home)
         raise ScanmillError(f"{home} is no dataset of a lake (it has no releases){hint}")
     return Lake(str(home.parent), home.name), release or None
+
+
+def locate_published(reference: str) -> tuple[Lake, str]:
+    """The same with the id of the latest release, where none is named.
+
+    Raises :class:`ScanmillError` for one that is named and not there.
+    """
+    lake, release = locate(reference)
+    name = release or latest_release(lake)
+    if release and not lake.release(name).is_dir():
+        known = ", ".join(lake.published()) or "none"
+        raise ScanmillError(f"{lake.home} has no release {name}; published: {known}")
+    return lake, name
+
+
+def _datasets_in(lake: Location) -> list[str]:
+    return sorted(path.parent.name for path in lake.glob("*/releases"))
+
+
+def _meant(home: Location) -> str:
+    """What to write instead of a place that is no dataset of a lake."""
+    if home.parent.name == "releases":
+        return f"; write {home.parent.parent}@{home.name}"
+    if RELEASE_ID.fullmatch(home.name):
+        return f"; that looks like the id of a release: write LAKE/DATASET@{home.name}"
+    inside = _datasets_in(home.parent) if home.parent.is_dir() else []
+    there = f"; {home.parent} holds {', '.join(inside)}" if inside else ""
+    return f"{there}; expected LAKE/DATASET[@RELEASE], such as lake/nih-chest-xray"
 
 
 def latest_release(lake: Lake) -> str:

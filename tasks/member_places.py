@@ -41,7 +41,7 @@ def place_of(archive: Archive, name: str, offset: int) -> Place:
 
     Raises :class:`MemberRefused` where no member of that name begins there.
     """
-    path = archive.paths[0]
+    path, name = archive.paths[0], archive.file_of(name)
     if archive.kind == "tar":
         return Place(offset, *_tar_range(archive, name, offset), "tar", None)
     info = _info(archive, name, offset)
@@ -84,7 +84,7 @@ def salvage(archive: Archive, name: str, offset: int) -> bytes:
     Raises :class:`MemberRefused` for what is encrypted, or packed in a way that is not known.
     """
     if archive.kind == "tar":
-        return _salvage_tar(archive, name, offset)
+        return _salvage_tar(archive, archive.file_of(name), offset)
     place = place_of(archive, name, offset)
     if place.is_encrypted:
         raise MemberRefused("encrypted-member", "what is encrypted cannot be unpacked in part")

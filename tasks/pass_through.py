@@ -24,6 +24,8 @@ JPEG_END = b"\xff\xd9"
 
 def why_not(dataset: Dataset, transform: Transform) -> str:
     """What of this dataset cannot be made without looking at pixels, and the remedy; empty where all can."""
+    if dataset.dicom is not None:
+        return f"images of {dataset.name} are DICOM files, which are stored as PNGs of their pixels: leave it out"
     if transform.size is not None:
         return f"images of {transform.size} pixels are made from pixels: add --size native, or leave it out"
     if dataset.image.to_grey or dataset.image.hides_outside_scan:

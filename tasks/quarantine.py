@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from tasks.files import read_frame, write_bytes
 from tasks.lake import Lake, latest_release
 from tasks.limits import current
 from tasks.member_places import salvage
-from tasks.raw_again import Origin, RawAgain, TableLines, has_header, lines_of, role_of
+from tasks.raw_again import Origin, RawAgain, TableLines, lines_of, role_of, rule_of
 from tasks.reasons import REASONS, sentence
-from tasks.schema import Dataset, ScanmillError, UnusableInput
+from tasks.schema import HEADERS, Dataset, ScanmillError, UnusableInput
 from tasks.storage import Location
 
 NAME = "quarantine.parquet"
@@ -161,9 +161,9 @@ def extract(rows: pd.DataFrame, raw: RawAgain, origin: Origin, dataset: Dataset,
     for name in sorted({record["archive"] for record in order}):
         raw.archive(name)  # all of them before the first byte
     done = [_member(record, raw, written) for record in order]
-    done += _rows(
-        [r for r in records if r["table"] is not None and r["row"] is not None], raw, origin, dataset, written
-    )
+    # A row of headers is in its member.
+    named = [r for r in records if r["table"] not in (None, HEADERS) and r["row"] is not None]
+    done += _rows(named, raw, origin, dataset, written)
     write_bytes(into / LIST, _csv(done))
     return done
 
@@ -175,7 +175,8 @@ def _member(record: Mapping[str, Any], raw: RawAgain, written: _Folder) -> Extra
         data, came, note = None, "no", OTHER_BYTES
     if data is not None:
         folder = LOOSE_FOLDER if record["archive"] == LOOSE else record["archive"]
-        path, problem = written.put(f"{record['reason']}/{folder}/{record['member']}", record["offset"] or 0, data)
+        file = raw.archive(record["archive"]).file_of(record["member"])
+        path, problem = written.put(f"{record['reason']}/{folder}/{file}", record["offset"] or 0, data)
         came, note = ("no", problem) if problem else (came, note)
     return _told(record, record["archive"], record["member"], record["offset"], "", None, path, data, came, note)
 
@@ -206,7 +207,7 @@ def _is_other(data: bytes, sha256: str | None) -> bool:
 def _bytes_of(record: Mapping[str, Any], raw: RawAgain) -> tuple[bytes | None, Came, str]:
     """The bytes of a refused member, whether that is all of it, and a word about it."""
     archive = raw.archive(record["archive"])
-    member = raw.members(archive.name).get((record["member"], record["offset"] or 0))
+    member = raw.members(archive.name).get((archive.file_of(record["member"]), record["offset"] or 0))
     if member is None:
         return None, "no", GONE
     if member.name.startswith("(after byte "):
@@ -237,11 +238,12 @@ def _salvaged(raw: RawAgain, member: Member) -> tuple[bytes | None, Came, str]:
 
 
 def _rows(
-    records: list[Mapping[str, Any]], raw: RawAgain, origin: Origin, dataset: Dataset, written: _Folder
+    records: Sequence[Mapping[str, Any]], raw: RawAgain, origin: Origin, dataset: Dataset, written: _Folder
 ) -> Iterator[Extracted]:
     tables: dict[str, TableLines] = {}
     for name in sorted({record["table"] for record in records}):
-        tables[name] = lines_of(raw.table(name), has_header=has_header(dataset, role_of(origin, name)))
+        rule = rule_of(dataset, role_of(origin, name))
+        tables[name] = lines_of(raw.table(name), has_header=rule.has_header, separator=rule.separator)
     for reason, name in sorted({(record["reason"], record["table"]) for record in records}):
         own = [r for r in records if (r["reason"], r["table"]) == (reason, name)]
         own.sort(key=lambda record: int(record["row"]))

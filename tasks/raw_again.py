@@ -15,7 +15,7 @@ from tasks.files import read_json
 from tasks.lake import Lake
 from tasks.raw_memory import HashMemory, hash_archives, remembering
 from tasks.release.manifest import read_manifest
-from tasks.schema import Dataset, UnusableInput
+from tasks.schema import Dataset, TableRule, UnusableInput
 from tasks.stages.index import gather
 from tasks.stages.plan import request
 from tasks.storage import Location, location
@@ -88,7 +88,8 @@ class RawAgain:
         return self._listed[name]
 
     def member_named(self, name: str, member: str) -> Member | None:
-        """The first member of that name; None where there is none."""
+        """The first member of that name, or the file of that frame; None where there is none."""
+        member = self.archive(name).file_of(member)
         return next((found for (inside, _), found in self.members(name).items() if inside == member), None)
 
     def table(self, name: str) -> bytes:
@@ -148,13 +149,16 @@ class TableLines:
     """1-based number of the data row to its text, line end included; a quoted cell may hold line ends of its own."""
 
 
-def lines_of(data: bytes, *, has_header: bool) -> TableLines:
-    """The rows of a table with the numbers that :mod:`tasks.tables` gives them."""
+def lines_of(data: bytes, *, has_header: bool, separator: str = ",") -> TableLines:
+    """The rows of a table with the numbers that :mod:`tasks.tables` gives them.
+
+    What is no UTF-8 in them stands as surrogates, so that the bytes can be had back.
+    """
     text = data.decode("utf-8-sig", "surrogateescape")
     if not has_header:
         return TableLines("", dict(enumerate(text.splitlines(keepends=True), 1)))
     physical = list(io.StringIO(text, newline=""))
-    reader = csv.reader(physical)
+    reader = csv.reader(physical, delimiter=separator)
     records, before = [], 0
     for _ in reader:
         records.append("".join(physical[before : reader.line_num]))
@@ -164,7 +168,12 @@ def lines_of(data: bytes, *, has_header: bool) -> TableLines:
 
 def has_header(dataset: Dataset, role: str) -> bool:
     """Whether a table of that role begins with the names of its columns."""
-    return next((rule.has_header for rule in dataset.tables if rule.role == role), True)
+    return rule_of(dataset, role).has_header
+
+
+def rule_of(dataset: Dataset, role: str) -> TableRule:
+    """How a table of that role is written; as most are, where the dataset does not say."""
+    return next((rule for rule in dataset.tables if rule.role == role), TableRule(role, ()))
 
 
 def role_of(origin: Origin, table: str) -> str:

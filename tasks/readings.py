@@ -10,6 +10,11 @@ def stem(names: pd.Series) -> pd.Series:
     return names.str.strip().str.replace(r"\.[^.]*$", "", regex=True)
 
 
+def folded(texts: pd.Series) -> pd.Series:
+    """Texts without the differences that are none: case, and blanks around and between words."""
+    return texts.str.casefold().str.split().str.join(" ")
+
+
 def number(texts: pd.Series) -> pd.Series:
     """Numbers (float64) where a text is a finite one, else null."""
     numbers = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")

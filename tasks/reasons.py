@@ -20,7 +20,7 @@ REASONS: Mapping[str, str] = {
     "unreadable-member": "A member that cannot be unpacked.",
     # Of an image as it is decoded.
     "empty-file": "A file without a byte.",
-    "not-an-image": "A file that is no PNG and no JPEG.",
+    "not-an-image": "A file that is no image: no PNG and no JPEG, or of DICOM files one without pixels.",
     "truncated-image": "An image file that breaks off.",
     "undecodable-image": "An image file that is damaged inside.",
     "oversized-image": "An image with an absurd number of pixels.",

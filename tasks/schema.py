@@ -145,6 +145,10 @@ class TableRule:
     """In order of preference where several are there: the newest whole table first, tables of a part last."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Column names seen in copies, to the publisher's own."""
+    encoding: Literal["utf-8", "cp1252", "latin-1"] = "utf-8"
+    """Of the published file; a byte order mark is never text. UTF-16 is not read."""
+    separator: Literal[",", ";", "\t", "|"] = ","
+    """Between cells."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,14 @@ class Table:
 MEMBERS = "members"
 """Role of a table that no publisher wrote: the image members themselves, columns ``archive member key``. ``parse`` gets
 it beside the published tables, for releases whose rows are patients and whose images are found by their folder."""
+
+
+DICOM = "dicom"
+"""Role of the table of DICOM headers, which a dataset of DICOM files gets beside it: columns ``archive member key``,
+then one per kept keyword, all text and ``""`` where absent; a row per image or frame. Rows of ``Parsed`` may name it as
+their table."""
+HEADERS = "(DICOM headers)"
+"""What that table is called in accounts and quarantine: no file has such a name."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +317,22 @@ class ImageRules:
 
 
 @dataclass(frozen=True)
+class Dicom:
+    """That the images of a dataset are DICOM files, and what becomes of their headers and grey levels: docs/dicom.md.
+
+    An image's key is then its SOPInstanceUID, that of a frame of several ``<uid>/0001``; ``parse`` gets the headers
+    under the role :data:`DICOM`.
+    """
+
+    keeps: tuple[str, ...] = ()
+    """Keywords of elements that may leave the file, beyond the technical ones; one that tells who somebody is is
+    refused (PS3.15, table E.1-1), but for PatientID, PatientSex, PatientAge and the UIDs of study, series and image."""
+    window: Literal["none", "header"] | tuple[float, float] = "none"
+    """``none`` keeps the stored numbers; ``header`` applies rescaling and window or LUT of the header, a pair rescaling
+    and that window (centre, width, in rescaled units), both to 8 bits."""
+
+
+@dataclass(frozen=True)
 class Appearance:
     """What sound images of a dataset look like; the gate warns of others. Conversion does not depend on it."""
 
@@ -358,6 +386,8 @@ class Dataset:
     carved: tuple[str, str] | None = None
     """The two splits that we deal out of one of the publisher's, the larger first; labels should be spread evenly."""
     image: ImageRules = ImageRules()
+    dicom: Dicom | None = None
+    """Where the images are DICOM files; their rules' keys are then of no account."""
     appearance: Appearance = Appearance()
     samples: int | None = None
     """Number of samples in a complete copy."""

@@ -48,13 +48,12 @@ def name_tables(index: pd.DataFrame, archives: Sequence[Archive], dataset: Datas
         except MemberRefused as refusal:
             found.loc[position, ["problem", "detail"]] = list(refusal.args)
             continue
-        header = header_of(data)
-        rule = rules[str(row.role)] if row.role else recognise(dataset.tables, header)
+        rule = rules[str(row.role)] if row.role else recognise(dataset.tables, data)
         if rule is None:
-            detail = why_not(dataset.tables, str(row.member), header)
+            detail = why_not(dataset.tables, str(row.member), data)
             found.loc[position, ["kind", "reason", "detail"]] = ["unexpected", "unexpected-member", detail]
             continue
-        form = form_of(rule, header) if rule.forms else None
+        form = form_of(rule, header_of(rule, data)) if rule.forms else None
         content = hashlib.sha256(data).hexdigest()
         found.loc[position, ["role", "form", "content"]] = [rule.role, form.name if form else "", content]
     is_nameless = (found["kind"] == "table") & (found["role"] == "")

@@ -24,17 +24,17 @@ def read_table(rule: TableRule, name: str, data: bytes) -> Table:
     """A CSV (header in its first line) or a plain list of one value per line.
 
     Accepts a byte order mark, CRLF and LF, a missing final newline, trailing empty cells and blank lines. Raises
-    :class:`UnusableInput` for text that is not UTF-8 or has NULs in it, a missing column or one that is there twice, a
-    row with more cells than the header, a quote that nothing closes, and for more bytes, columns, or characters in a
-    cell than :mod:`tasks.limits` allows.
+    :class:`UnusableInput` for text that is not of the rule's encoding or has NULs in it, a missing column or one that
+    is there twice, a row with more cells than the header, a quote that nothing closes, and for more bytes, columns, or
+    characters in a cell than :mod:`tasks.limits` allows.
     """
     limits = current()
     if len(data) > limits.table_bytes:
         raise UnusableInput(
             f"{name} has {len(data)} bytes; the most is {limits.table_mib} MiB ({variable('table_mib')})"
         )
-    text = _decode(name, data)
-    rows = _split_list(rule, text) if not rule.has_header else _split_csv(name, text, limits)
+    text = _decode(rule, name, data)
+    rows = _split_list(rule, text) if not rule.has_header else _split_csv(rule, name, text, limits)
     rows = rows.rename(columns=dict(rule.aliases))
     if again := sorted(column for column, count in Counter(rows.columns).items() if count > 1):
         raise UnusableInput(f"{name} has more than one column {quoted(again)}: which one counts? Leave one of them")
@@ -44,22 +44,23 @@ def read_table(rule: TableRule, name: str, data: bytes) -> Table:
             f"{name} has no column {quoted(missing)}; it has {quoted(list(rows.columns))}. Was it renamed, or is "
             f"this another release of the table?"
         )
-    form = form_of(rule, header_of(data)) if rule.forms else None
+    form = form_of(rule, header_of(rule, data)) if rule.forms else None
     return Table(rule.role, name, rows, form.name if form else "")
 
 
-def header_of(data: bytes) -> list[str]:
-    """Cells of the first line, stripped, empty ones at the end included; of no use for what is no text."""
-    first = data[:HEADER_BYTES].decode("utf-8-sig", "replace").splitlines()[:1]
+def header_of(rule: TableRule, data: bytes) -> list[str]:
+    """Cells of the first line, as the rule reads it, stripped, empty ones at the end included; of no use for what is no
+    text."""
+    first = data[:HEADER_BYTES].decode(_codec(rule), "replace").splitlines()[:1]
     try:
-        return [cell.strip() for cell in next(csv.reader(first), [])]
+        return [cell.strip() for cell in next(csv.reader(first, delimiter=rule.separator), [])]
     except csv.Error:  # a cell beyond the limit
         return []
 
 
-def recognise(rules: Sequence[TableRule], header: Sequence[str]) -> TableRule | None:
-    """The rule of the table that has this header, or None."""
-    return next((rule for rule in rules if rule.has_header and _has_columns(rule, header)), None)
+def recognise(rules: Sequence[TableRule], data: bytes) -> TableRule | None:
+    """The rule of the table that begins like this, or None."""
+    return next((rule for rule in rules if rule.has_header and _has_columns(rule, header_of(rule, data))), None)
 
 
 def form_of(rule: TableRule, header: Sequence[str]) -> TableForm | None:
@@ -74,17 +75,18 @@ def form_of(rule: TableRule, header: Sequence[str]) -> TableForm | None:
     return max(fitting, key=lambda form: len(form.columns), default=None)
 
 
-def why_not(rules: Sequence[TableRule], name: str, header: Sequence[str]) -> str:
+def why_not(rules: Sequence[TableRule], name: str, data: bytes) -> str:
     """What a table lacks to be the one it resembles most."""
-    if any("\0" in cell for cell in header):
+    headers = {rule.role: header_of(rule, data) for rule in rules if rule.has_header}
+    if any("\0" in cell for header in headers.values() for cell in header):
         return f"{name} is no UTF-8 text (UTF-16?): save it as UTF-8"
     missing = {
-        rule.role: [column for column in rule.columns if column not in _names(rule, header)]
+        rule.role: [column for column in rule.columns if column not in _names(rule, headers[rule.role])]
         for rule in rules
         if rule.has_header
     }
     role, columns = min(missing.items(), key=lambda item: len(item[1]))
-    has = quoted([cell for cell in header if cell])
+    has = quoted([cell for cell in headers[role] if cell])
     return f"{name} is not the {role} table: it has no column {quoted(columns)}; it has {has}. Was it renamed?"
 
 
@@ -100,12 +102,18 @@ def _names(rule: TableRule, header: Sequence[str]) -> list[str]:
     return names
 
 
-def _decode(name: str, data: bytes) -> str:
+def _codec(rule: TableRule) -> str:
+    """Python's name of the rule's encoding, a byte order mark left out."""
+    return "utf-8-sig" if rule.encoding == "utf-8" else rule.encoding
+
+
+def _decode(rule: TableRule, name: str, data: bytes) -> str:
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(_codec(rule))
     except UnicodeDecodeError as error:
+        called = "UTF-8" if rule.encoding == "utf-8" else rule.encoding
         raise UnusableInput(
-            f"{name} is not UTF-8 text: byte {data[error.start]:#04x} at {error.start}; save it as UTF-8"
+            f"{name} is not {called} text: byte {data[error.start]:#04x} at {error.start}; save it as {called}"
         ) from error
     if (at := text.find("\0")) >= 0:
         raise UnusableInput(
@@ -120,8 +128,8 @@ def _split_list(rule: TableRule, text: str) -> pd.DataFrame:
     return pd.DataFrame({rule.columns[0]: list(numbered.values())}, index=list(numbered), dtype=str)
 
 
-def _split_csv(name: str, text: str, limits: Limits) -> pd.DataFrame:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _split_csv(rule: TableRule, name: str, text: str, limits: Limits) -> pd.DataFrame:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=rule.separator, strict=True)
     csv.field_size_limit(limits.table_cell)
     try:
         return _frame(name, reader, limits)

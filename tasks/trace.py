@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import limits, lineage
-from tasks.archives import LOOSE, MemberRefused, read_member
-from tasks.code_version import library_versions, release_version
+from tasks.archives import LOOSE, MemberRefused, frame_of, read_member
+from tasks.code_version import DICOM_PACKAGES, PACKAGES, library_versions, release_version
+from tasks.datasets import own_source
 from tasks.decoding import ImageRefused
 from tasks.files import read_frame, read_json, read_table, sha256_file
 from tasks.images import convert
@@ -26,9 +27,9 @@ from tasks.lake import Lake, latest_release
 from tasks.masks import convert_mask
 from tasks.member_places import place_of
 from tasks.pass_through import pass_through
-from tasks.raw_again import Origin, RawAgain, has_header, lines_of, role_of
+from tasks.raw_again import Origin, RawAgain, has_header, lines_of, role_of, rule_of
 from tasks.release.stored import read_range
-from tasks.schema import DataRefused, Dataset, ScanmillError, Transform, UnusableInput
+from tasks.schema import DataRefused, Dataset, ScanmillError, TableRule, Transform, UnusableInput
 from tasks.shards import MASK_EXTENSION
 from tasks.sources.record import Record
 from tasks.storage import Location, location, open_table
@@ -95,7 +96,8 @@ def trace(traced: Traced, sample_ids: Sequence[str], *, verify: bool) -> list[di
     samples = _only(traced.folder / "samples.parquet", "sample_id", sample_ids)
     missing = [name for name in sample_ids if name not in set(samples["sample_id"])]
     if missing:
-        raise ScanmillError(f"{traced.folder} has no sample {', '.join(missing)}{_refused(traced, missing)}")
+        told = _refused(traced, missing) or _alike(traced, missing[0])
+        raise ScanmillError(f"{traced.folder} has no sample {', '.join(missing)}{told}")
     there = (traced.folder / lineage.NAME).is_file()
     origins = _only(traced.folder / lineage.NAME, "sample_id", sample_ids) if there else pd.DataFrame({"sample_id": []})
     rows = {str(row["sample_id"]): row for row in samples.to_dict("records")}
@@ -115,6 +117,13 @@ def _refused(traced: Traced, missing: Sequence[str]) -> str:
     refused = _only(traced.folder / "quarantine.parquet", "sample_id", missing)
     told = [f"{row.sample_id} was refused: {row.reason}" for row in refused.itertuples()]
     return f" ({'; '.join(told)})" if told else ""
+
+
+def _alike(traced: Traced, start: str) -> str:
+    """Ids of samples that begin as the one that was asked for, or any: what ids look like here."""
+    known = read_frame(traced.folder / "samples.parquet", columns=["sample_id"])["sample_id"]
+    near = list(known[known.str.startswith(start)][:ALIKE])
+    return f"; ids that begin so: {', '.join(near)}" if near else f"; its ids are like {known.iloc[0]}"
 
 
 def _one(
@@ -143,6 +152,8 @@ def _one(
     return told
 
 
+ALIKE = 5
+"""Ids that an error names."""
 IMAGE_FACTS = ("image_sha256", "image_bytes", "width", "height", "channels", "bit_depth", "pixel_sha256")
 
 
@@ -236,7 +247,7 @@ def _placed(traced: Traced, archive: str, member: str, offset: int | None) -> di
     if found is None:
         return {"file": None, "place": known or None, "unknown": f"{archive} is not in the raw release any more"}
     if found.kind == "folder":
-        files = [location(root) / member for root in found.paths]
+        files = [location(root) / found.file_of(member) for root in found.paths]
         return {"file": next((str(file) for file in files if file.is_file()), None), "place": None, "unknown": ""}
     if offset is None:
         at = traced.raw.member_named(archive, member)
@@ -266,12 +277,20 @@ def _rows(traced: Traced, row: Mapping[Any, Any], origin: Mapping[Any, Any]) -> 
 def _published(traced: Traced, table: str, role: str, number: int) -> dict[str, Any]:
     if traced.raw is None:
         return {"header": None, "text": None}
+    rule = rule_of(traced.dataset, role)
     try:
-        lines = lines_of(traced.raw.table(table), has_header=has_header(traced.dataset, role))
+        lines = lines_of(traced.raw.table(table), has_header=rule.has_header, separator=rule.separator)
     except UnusableInput:
         return {"header": None, "text": None}
-    text = lines.rows.get(number)
-    return {"header": lines.header.rstrip("\r\n") or None, "text": text and text.rstrip("\r\n")}
+    header, text = (_read(line, rule) for line in (lines.header, lines.rows.get(number)))
+    return {"header": header or None, "text": text}
+
+
+def _read(line: str | None, rule: TableRule) -> str | None:
+    """A line as its publisher would read it, without its end."""
+    if line is None or rule.encoding == "utf-8":
+        return line and line.rstrip("\r\n")
+    return line.encode("utf-8", "surrogateescape").decode(rule.encoding, "replace").rstrip("\r\n")
 
 
 def _made_by(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +298,7 @@ def _made_by(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "scanmill": code.pop("scanmill"),
         "source": code.pop("source"),
+        "declaration": code.pop("declaration", None),
         "libraries": code,
         "dataset_version": manifest["dataset_version"],
         "format_version": manifest["format_version"],
@@ -374,7 +394,7 @@ def _checks(traced: Traced, row: Mapping[Any, Any], told: Mapping[str, Any]) -> 
         yield _again(
             traced,
             "conversion",
-            lambda: _encoded(traced, data),
+            lambda: _encoded(traced, data, str(row["member"])),
             str(row["image_sha256"]),
         )
     if "mask" in told:
@@ -444,10 +464,11 @@ def _reread(traced: Traced, what: str, place: Mapping[str, Any], sha256: str) ->
     return data, Check(what, is_same, f"{place['member']} {said}")
 
 
-def _encoded(traced: Traced, data: bytes) -> bytes:
-    transform, rules = _transform(traced.manifest), traced.dataset.image
+def _encoded(traced: Traced, data: bytes, member: str) -> bytes:
+    transform, rules, dicom = _transform(traced.manifest), traced.dataset.image, traced.dataset.dicom
     if transform.decode_check == "full":
-        return convert(data, transform, rules, limits.current()).encoded
+        frame = frame_of(member) if dicom else None
+        return convert(data, transform, rules, limits.current(), dicom, frame).encoded
     _, encoded = pass_through(data, transform, rules, limits.current())
     return data if encoded is None else encoded
 
@@ -455,9 +476,10 @@ def _encoded(traced: Traced, data: bytes) -> bytes:
 def _again(traced: Traced, what: str, make: Callable[[], bytes], sha256: str) -> Check:
     """Whether the conversion gives the stored bytes once more; by other code than then it may not."""
     code = traced.manifest["code"]
-    is_same_code = code["source"] == release_version() and all(
-        code.get(name) == version for name, version in library_versions().items()
-    )
+    packages = (*PACKAGES, *(DICOM_PACKAGES if traced.dataset.dicom else ()))
+    libraries = library_versions(packages)
+    ours = {"source": release_version(), "declaration": own_source(traced.dataset.name), **libraries}
+    is_same_code = all(code.get(name) == version for name, version in ours.items())
     by = "" if is_same_code else " (the code here is another than that of the release)"
     try:
         is_same = hashlib.sha256(make()).hexdigest() == sha256

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ os.environ |= {
     "SCANMILL_BEHSOF_PASSWORD": "made-up password",
 }
 
-from tasks.datasets import catalogue
+from tasks.datasets import HERE, catalogue, file_of
 from tests.prefect_database import put_database
 
 Prepare = Callable[..., dict[str, Any]]
@@ -130,12 +131,27 @@ def write_fake(dataset: str, folder: Path, **parameters: Any) -> Any:
     """
     key = (dataset, *sorted(parameters.items()))
     if key not in _written:
-        module = importlib.import_module(f"tests.fakes.{dataset.replace('-', '_')}")
         kept = Path(_FAKES.name, str(len(_written)))
-        _written[key] = kept, module.write(kept, **parameters)
+        _written[key] = kept, fake_of(dataset).write(kept, **parameters)
     kept, planted = _written[key]
     shutil.copytree(kept, folder, dirs_exist_ok=True)
     return deepcopy(planted)
+
+
+def fake_of(dataset: str) -> ModuleType:
+    """The module that writes a dataset's raw layout; of one that lies outside the package, ``fakes/`` beside it."""
+    declared = file_of(dataset)
+    if declared.parent == HERE:
+        return importlib.import_module(f"tests.fakes.{dataset.replace('-', '_')}")
+    path = declared.parent / "fakes" / declared.name
+    if not path.is_file():
+        pytest.fail(f"{dataset} has no fake: write {path} with a function write(folder)", pytrace=False)
+    spec = importlib.util.spec_from_file_location(f"fake_{declared.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path:
@@ -143,9 +159,12 @@ def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path
     return lake / "nih-chest-xray" / "releases" / str(prepare("nih-chest-xray", raw, lake, **parameters)["release"])
 
 
-@pytest.fixture(scope="session", params=list(catalogue()))
+BUILT_IN = [name for name in catalogue() if file_of(name).parent == HERE]
+
+
+@pytest.fixture(scope="session", params=BUILT_IN)
 def dataset_name(request: pytest.FixtureRequest) -> str:
-    """Every dataset of the catalogue in turn."""
+    """Every built-in dataset in turn."""
     return str(request.param)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +16,10 @@ import typer.main
 
 from flows.cli import app
 from tasks.datasets import catalogue
-from tests.command import said, scanmill
+from tests.command import COMMAND, ROOT, said, scanmill
 from tests.raw_files import names_of
+from tests.readme import README, invocations
 
-README = Path(__file__).resolve().parent.parent / "README.md"
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -25,13 +27,6 @@ def options_of(command: str) -> set[str]:
     """Every option of a command, help included."""
     names = {name for parameter in COMMANDS[command].params for name in [*parameter.opts, *parameter.secondary_opts]}
     return {name for name in names if name.startswith("-")} | {"-h", "--help"}
-
-
-def invocations(text: str) -> list[list[str]]:
-    """Words of every line that calls scanmill in the ``sh`` blocks of a Markdown text, continued lines joined."""
-    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    lines = [line.strip().removeprefix("$ ") for b in blocks for line in b.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("scanmill ")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -48,6 +43,21 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert "--json" in options_of(command)
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("scanmill qu", "quarantine"), ("scanmill prepare mam", "mammography-density"), ("scanmill train beh", None)],
+)
+def test_a_shell_completes_commands_datasets_and_recipes(typed: str, completed: str | None) -> None:
+    from tasks.learning.recipe import shipped
+
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    asked = os.environ | {"_SCANMILL_COMPLETE": "complete_bash", "PYTHONPATH": str(ROOT), **words}
+    done = subprocess.run(COMMAND, capture_output=True, text=True, check=False, env=asked)
+    wanted = [completed] if completed else [name for name in shipped() if name.startswith("beh")]
+    assert wanted
+    assert done.stdout.split() == wanted
+
+
 def test_the_commands_of_the_design_are_there() -> None:
     assert {"datasets", "check", "prepare", "verify", "report", "demo"} <= set(COMMANDS)
 
@@ -60,9 +70,9 @@ def test_without_a_command_there_is_help_and_an_unknown_one_is_wrong_use() -> No
 
 
 def test_the_readme_calls_only_commands_and_options_that_exist() -> None:
-    calls = invocations(README.read_text("utf-8"))
+    calls = invocations(README)
     assert calls
-    for _, command, *words in calls:
+    for command, *words in calls:
         assert command in COMMANDS
         options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert options <= options_of(command), f"scanmill {command}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("flows", "tasks", "expectations", "scanmill")
+from tests.import_arrows import MODULES, ROOT, SOURCES, THEMES, arrows, crossings, is_in, reached, themes_of
+from tests.written_pages import COMMAND, renewed
+
 DECLARING = ("tasks.schema", "tasks.splits", "tasks.readings", "tasks.demands")
 """All that the declaration of a dataset is written with."""
 LEARNING = (
@@ -28,32 +27,6 @@ LEARNING = (
 """What comes with the extra ``learn`` alone."""
 WORKER_MODULES = ("tasks.chunks", "tasks.shards", "tasks.pieces")
 """What Dask workers import to convert and to assemble."""
-
-
-def imports(path: Path) -> set[str]:
-    """Modules that a file imports, at its top or inside functions; ``from a import b`` counts as ``a`` and ``a.b``."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the arrows"
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def name_of(path: Path) -> str:
-    """Dotted module name."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(path): imports(path) for folder in SOURCES for path in sorted((ROOT / folder).rglob("*.py"))}
-
-
-def is_in(module: str, *packages: str) -> bool:
-    """Whether a module is one of the packages or inside one."""
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def importers(*packages: str) -> set[str]:
@@ -135,6 +108,25 @@ def test_a_dataset_is_a_declaration_and_needs_no_machinery() -> None:
         assert not [module for module in ours if not is_in(module, *DECLARING)], name
 
 
+def test_every_module_has_one_place_in_the_diagram() -> None:
+    placed = {module: themes_of(module) for module in MODULES if module != "tasks"}
+    wrong = {module: themes for module, themes in placed.items() if len(themes) != 1}
+    assert not wrong, "say in THEMES of tests/import_arrows.py where these belong"
+    used = {theme for themes in placed.values() for theme in themes}
+    assert used == set(THEMES), "THEMES of tests/import_arrows.py has nodes without modules"
+
+
+def test_arrows_run_in_no_circle() -> None:
+    found = arrows()
+    back = {(one, other) for one, others in found.items() for other in others if one in reached(other, found)}
+    assert not [by for one, other, by in crossings() if (one, other) in back]
+
+
+def test_the_diagram_in_the_documentation_is_that_of_the_code() -> None:
+    page = "docs/development.md"
+    assert renewed(page, "import arrows") == (ROOT / page).read_text("utf-8"), f"run `{COMMAND}` to write it anew"
+
+
 def test_dask_workers_import_neither_prefect_nor_great_expectations_nor_torch() -> None:
     code = f"import sys, {', '.join(WORKER_MODULES)}\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -177,5 +169,15 @@ def test_every_folder_of_the_design_has_something_in_it(folder: str) -> None:
 
 def test_the_top_level_holds_only_what_the_design_names() -> None:
     shown = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    extra = shown - {"flows", "tasks", "expectations", "scanmill", "tests", "infra", "docs", "scanmill.egg-info"}
+    extra = shown - {
+        "flows",
+        "tasks",
+        "expectations",
+        "scanmill",
+        "tests",
+        "infra",
+        "docs",
+        "examples",
+        "scanmill.egg-info",
+    }
     assert not [name for name in extra if list((ROOT / name).rglob("*.py"))]

@@ -36,6 +36,7 @@ from tasks.schema import DataRefused, ScanmillError, UnusableInput
 from tasks.storage import is_remote, listed, location
 from tests.command import ROOT, said, scanmill
 from tests.fakes.servers import s3
+from tests.readme import README, invocations
 from tests.release_files import files_of
 from tests.test_learning import lake_of, metrics_of
 
@@ -63,6 +64,8 @@ classes: {{{QUESTION}: all}}
 splits: {{train: train, validation: validation}}
 """
 RESAMPLES = 20
+TYPED = [w for w in invocations(README, "train", "evaluate", "predict", "compare") if "ovf-radiomics" not in w]
+"""Of the README; radiomics is in tests/test_radiomics.py."""
 SHORT = ("training.epochs=1", "training.batch_size=64")
 
 
@@ -152,6 +155,27 @@ def test_evaluated_it_has_every_part_and_again_there_is_nothing_to_do(breasts: P
     assert files_of(folder) == before
 
 
+@pytest.mark.parametrize("words", TYPED, ids=" ".join)
+def test_what_the_readme_says_of_training_can_be_typed(
+    words: list[str],
+    breasts: Path,
+    trained: str,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_server: None,
+) -> None:
+    """With a small recipe in the place of the large one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new-films").mkdir()
+    cv2.imwrite(str(tmp_path / "new-films" / "a.png"), np.arange(4096, dtype=np.uint8).reshape(64, 64))
+    places = {"nih-14-label": recipe, "/data/lake": str(breasts)}
+    typed = [trained if word.endswith("-…") else places.get(word, word) for word in words]
+    result = scanmill(*typed, *(["--resamples", RESAMPLES] if words[0] == "evaluate" else []))
+    assert result.exit_code == 0, result.output
+    assert trained in result.stdout or "predictions.csv" in result.stdout
+
+
 def test_killed_twice_it_ends_with_the_bytes_of_one_that_was_not(
     breasts: Path, trained: str, own_lake: Path, recipe: str
 ) -> None:
@@ -182,9 +206,10 @@ def test_stopped_early_and_killed_before_and_after_it_was_published_it_is_not_tr
     with pytest.raises(KeyboardInterrupt):
         train(recipe, str(own_lake))
     monkeypatch.setattr(network_training, "_write_made", real)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(network_training, "forget", die)
-        train(recipe, str(own_lake))
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, str(own_lake))
     assert losses_of(own_lake, trained) == losses_of(breasts, trained)
     assert list((own_lake / "runs").glob(".training-*")), "it was killed once it was published"
     train(recipe, str(own_lake))

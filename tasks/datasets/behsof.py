@@ -91,7 +91,7 @@ def parse(tables: Mapping[str, Table]) -> Parsed:
 
 def _patient_ids(cells: pd.Series) -> pd.Series:
     """``BEH01`` from a cell that holds the folder's name, be it in a Windows path or with spaces in it."""
-    names = cells.str.replace("\\", "/").str.rpartition("/")[2].str.replace(r"\s", "", regex=True)
+    names = cells.str.replace(r"^.*[\\/]", "", regex=True).str.replace(r"\s", "", regex=True)
     return names.str.extract(rf"^({PATIENT})", expand=False)
 
 

@@ -35,7 +35,9 @@ def find_release(lake: str, dataset: str, release: str | None) -> Release:
     """
     place = Lake(lake, dataset)
     if release is None and not place.latest.is_file():
-        raise DataRefused(f"{place.home} has no published release: run `scanmill prepare {dataset}` first")
+        raise DataRefused(
+            f"{place.home} has no published release: run `scanmill prepare {dataset} --lake {lake}` first"
+        )
     name = release or latest_release(place)
     folder = place.release(name)
     if not name.isalnum() or not (folder / "manifest.json").is_file():

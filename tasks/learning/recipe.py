@@ -398,12 +398,27 @@ def _put(values: dict[str, Any], override: str) -> None:
         raise ScanmillError(f"'{override}': {text} is no value: {' '.join(str(error).split())}") from error
 
 
+SECTIONS: Mapping[str, type[Strict]] = {
+    "splits": Splits,
+    "options": Options,
+    "network": NetworkOptions,
+    "network.weights": Weights,
+    "training": Training,
+    "training.augmentation": Augmentation,
+    "radiomics": Radiomics,
+    "evaluation": Evaluation,
+}
+"""Parts of a recipe that have keys of their own."""
+
+
 def _said(error: Mapping[str, Any]) -> str:
     """One of pydantic's findings, in words that name the key."""
     place = ".".join(str(part) for part in error["loc"] if part not in ("literal['all']", "tuple[str, ...]"))
     if error["type"] == "extra_forbidden":
         known = sorted(_keys(error["loc"]))
-        return f"unknown key '{place}'; known: {', '.join(known)}"
+        deeper = [f"{section}.{place}" for section, kind in SECTIONS.items() if place in kind.model_fields]
+        meant = f"; did you mean {' or '.join(deeper)}?" if deeper else ""
+        return f"unknown key '{place}'{meant}; known: {', '.join(known)}"
     if error["type"] == "missing":
         return f"'{place}' is missing"
     return f"{place}: {error['msg'].removeprefix('Value error, ')}, not {error['input']!r}"
@@ -411,17 +426,7 @@ def _said(error: Mapping[str, Any]) -> str:
 
 def _keys(place: Sequence[object]) -> Iterable[str]:
     """What may stand where an unknown key was found."""
-    inner: dict[str, type[Strict]] = {
-        "splits": Splits,
-        "options": Options,
-        "network": NetworkOptions,
-        "network.weights": Weights,
-        "training": Training,
-        "training.augmentation": Augmentation,
-        "radiomics": Radiomics,
-        "evaluation": Evaluation,
-    }
-    return list(inner.get(".".join(map(str, place[:-1])), Recipe).model_fields)
+    return list(SECTIONS.get(".".join(map(str, place[:-1])), Recipe).model_fields)
 
 
 def _spelled(names: Names, all_of_them: Iterable[str]) -> tuple[str, ...]:

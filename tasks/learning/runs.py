@@ -197,7 +197,7 @@ def find_run(lake: str, name: str) -> Run:
     """
     folder = home(lake) / name
     if not NAME.fullmatch(name) or not (folder / MARKER).is_file():
-        raise ScanmillError(f"{home(lake)} has no run '{name}'; it has {', '.join(_names(lake)) or 'none'}")
+        raise ScanmillError(f"{home(lake)} has no run '{name}'; it has {_there_are(lake)}")
     try:
         about = read_json(folder / MARKER)
         if about["digest"] != digest(about["identity"]):
@@ -222,6 +222,10 @@ def report_at(reference: str) -> Location | None:
             f"{place} is not evaluated: run `scanmill evaluate {run.name} --lake {place.parent.parent}`"
         )
     return run.report
+
+
+def _there_are(lake: str) -> str:
+    return ", ".join(_names(lake)) or f"none yet: `scanmill train RECIPE --lake {lake}` makes one"
 
 
 def _names(lake: str) -> list[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from scanmill.manifest import parsed
 from tasks.code_version import (
+    DICOM_PACKAGES,
     DOCUMENT_PACKAGES,
     GROUPING_PACKAGES,
     PACKAGES,
@@ -20,6 +21,7 @@ from tasks.code_version import (
     release_version,
     scanmill_version,
 )
+from tasks.datasets import own_source
 from tasks.files import digest, read_json, readable_json, sha256_file, sync_folder, write_bytes, write_json
 from tasks.lake import WORK, Lake
 from tasks.schema import FORMAT_VERSION, Accounting, DataRefused, Dataset, Verdict
@@ -51,14 +53,25 @@ def name_of(about: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]]) -> st
 
 
 def identity(dataset: Dataset, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters and code versions, as they stand in the manifest."""
+    """Parameters and code versions, as they stand in the manifest.
+
+    The source of a declaration that lies outside scanmill is told apart: ``declaration``.
+    """
     versions = library_versions((*PACKAGES, *GROUPING_PACKAGES, *DOCUMENT_PACKAGES))
+    own = own_source(dataset.name)
+    if dataset.dicom is not None:
+        versions |= library_versions(DICOM_PACKAGES)
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "dataset_version": dataset.version,
         "parameters": dict(parameters),
-        "code": {"scanmill": scanmill_version(), "source": release_version(), **versions},
+        "code": {
+            "scanmill": scanmill_version(),
+            "source": release_version(),
+            **({"declaration": own} if own else {}),
+            **versions,
+        },
     }
 
 

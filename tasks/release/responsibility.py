@@ -67,10 +67,11 @@ def _provenance(manifest: Mapping[str, Any]) -> Node:
     entries = sorted(manifest["inputs"], key=lambda entry: str(entry["name"]))
     inputs = [_input(number, entry) for number, entry in enumerate(entries, start=1)]
     code = dict(manifest["code"])
+    own = code.pop("declaration", None)
     agent = {
         "@type": "prov:SoftwareAgent",
         "prov:label": f"scanmill {code.pop('scanmill')}",
-        "softwareVersion": code.pop("source"),
+        "softwareVersion": code.pop("source") + (f", dataset declared by {own}" if own else ""),
         "softwareRequirements": [f"{name} {version}" for name, version in sorted(code.items())],
     }
     activity = {

@@ -80,7 +80,7 @@ def make_key(path: Path) -> str:
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key. Raises :class:`UnusableInput` for what is none, and for a passphrase that does not fit."""
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -91,7 +91,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise UnusableInput(f"{path}: {error.strerror}; make a key with: scanmill sign --new-key {path}") from error
     except TypeError as error:  # encrypted and no passphrase, or the other way round
         raise UnusableInput(f"{path}: {str(error).rstrip('.')}: the passphrase is read from {PASSPHRASE}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, InternalError) as error:
         raise UnusableInput(f"{path} is no private key in PEM, or {PASSPHRASE} does not open it") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UnusableInput(f"{path} is no Ed25519 key; make one with: scanmill sign --new-key FILE")
@@ -100,7 +100,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 
 def public_key(path: str) -> PublicKey:
     """Read a public key. Raises :class:`UnusableInput` for what is none."""
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -108,7 +108,7 @@ def public_key(path: str) -> PublicKey:
         key = load_pem_public_key(Path(path).read_bytes())
     except OSError as error:
         raise UnusableInput(f"the public key {path}: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, InternalError) as error:
         raise UnusableInput(f"{path} is no public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UnusableInput(f"{path} is no Ed25519 key")

@@ -23,7 +23,9 @@ def find_archives(raw: Sequence[Location]) -> list[Archive]:
     for place in raw:
         insist_on_reachable(place)
         if not place.exists():
-            raise UnusableInput(f"raw path {place} does not exist")
+            raise UnusableInput(
+                f"raw path {place} does not exist: --raw wants the folder, zip or tar of the raw release"
+            )
         if place.is_file():
             _add(found, look(place))
             continue

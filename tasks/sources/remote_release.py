@@ -44,7 +44,7 @@ class RemoteRelease:
             places = dict.fromkeys(source.url for source in self.dataset.sources)
             raise UnusableInput(
                 f"{self.dataset.name} cannot be fetched by machine: get it at {' or '.join(places)} and give its "
-                f"folder with --raw, or a list of https addresses with --files"
+                f"folder with --raw to `scanmill prepare`, or a list of https addresses with --files"
             )
         return self.dataset.remote
 

@@ -116,7 +116,8 @@ def _plan_chunks(plan: Plan) -> list[Chunk]:
         readable = _as_members(own)
         hashes = dict(zip(own["member"], own["sha256"], strict=True)) if archive.kind == "folder" else {}
         identity = identities[archive.name]
-        planned += plan_chunks(archive, readable, identity, hashes, plan.request.transform, plan.dataset.image, masks)
+        dataset, transform = plan.dataset, plan.request.transform
+        planned += plan_chunks(archive, readable, identity, hashes, transform, dataset.image, masks, dataset.dicom)
     return planned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pandas as pd
 from tasks import credentials, locked_zips, shards
 from tasks.archives import LOOSE, Archive, is_archive_name, list_all
 from tasks.credentials import Credentials
-from tasks.datasets import find
+from tasks.datasets import catalogue, find
+from tasks.dicom.index import expanded, read_headers, summary
 from tasks.files import digest, sweep, write_json
 from tasks.lake import STAGING_PREFIX, WORK, Lake
 from tasks.memory import giving_back
@@ -26,6 +28,8 @@ from tasks.stages.plan import Plan, Request, identity_of, write_frame
 from tasks.storage import Location, is_remote, location, look, remove, remove_tree
 from tasks.table_choice import choose_tables, name_tables
 
+DICOM_SUMMARY = "dicom.json"
+"""What was in the headers of DICOM files, in counts: a file of the release."""
 FOREIGN = (".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 """Archives that are left as loose files."""
 
@@ -38,8 +42,14 @@ def gather(request: Request, secrets: Credentials, *, insist: bool = True) -> tu
     """
     archives = tuple(find_archives([location(path) for path in request.raw]))
     if not archives:
-        raise UnusableInput(f"there is nothing in {', '.join(request.raw)}")
-    lock = find(request.dataset).lock
+        raise UnusableInput(
+            f"there is nothing in {', '.join(request.raw)}: --raw wants the publisher's archives and tables; "
+            f"`scanmill datasets` says where to get them"
+        )
+    dataset = find(request.dataset)
+    if dataset.dicom is not None:
+        archives = tuple(replace(archive, has_frames=True) for archive in archives)
+    lock = dataset.lock
     return archives if lock is None else tuple(_unlocked(archive, lock, secrets, insist=insist) for archive in archives)
 
 
@@ -72,6 +82,11 @@ def index(request: Request, archives: tuple[Archive, ...], *, rehash: bool = Fal
     plan, members, record = _identify(request, archives, rehash=rehash)
     if not plan.is_published:
         _tidy(plan.lake, plan.release)
+        if plan.dataset.dicom is not None:
+            headers = read_headers(members, plan.archives, plan.dataset, record["identities"], plan.lake.chunks)
+            members = expanded(members, headers, plan.archives)
+            write_frame(plan.work / "headers.parquet", headers)
+            write_json(plan.work / DICOM_SUMMARY, summary(headers, plan.dataset))
         write_frame(plan.work / "members.parquet", members)
         write_json(plan.work / "inputs.json", record)
     return plan
@@ -124,8 +139,19 @@ def insist_on_images(members: pd.DataFrame, dataset: Dataset, request: Request) 
     if not (members["kind"] == "image").any():
         raise UnusableInput(
             f"no image of {dataset.name} among the {len(members)} members of {', '.join(request.raw)}; "
-            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}{_hint(members)}"
+            f"expected paths like {next(r.pattern for r in dataset.members if r.kind == 'image')}"
+            f"{_fitting(members)}{_hint(members)}"
         )
+
+
+def _fitting(members: pd.DataFrame) -> str:
+    """Another dataset whose images most of the members would be."""
+    for name, declared in catalogue().items():
+        patterns = [re.compile(rule.pattern) for rule in declared.members if rule.kind == "image"]
+        fitting = sum(any(pattern.search(member) for pattern in patterns) for member in members["member"])
+        if fitting > len(members) / 2:
+            return f". It looks like {name}"
+    return ""
 
 
 def _hint(members: pd.DataFrame) -> str:

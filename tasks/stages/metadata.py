@@ -11,11 +11,12 @@ import pandas as pd
 from tasks import checks, credentials
 from tasks.archives import Archive, MemberRefused, read_member
 from tasks.datasets import find
+from tasks.dicom.index import expanded, header_table, read_headers
 from tasks.files import read_frame, write_json
 from tasks.memory import giving_back
 from tasks.row_counts import count_rows
 from tasks.samples import image_members, join
-from tasks.schema import MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
+from tasks.schema import DICOM, MEMBERS, Dataset, GateName, Parsed, Table, TableRule, UnusableInput, Verdict
 from tasks.split_file import splits_of
 from tasks.stages.index import classify, gather, holds_documents_only, insist_on_images
 from tasks.stages.plan import Plan, Request, declared, local_docs, read_entries, write_entries, write_frame
@@ -34,7 +35,10 @@ Judge = Callable[[pd.DataFrame, Dataset, GateName, Path | None], tuple[Verdict, 
 def parse(plan: Plan) -> dict[str, int]:
     """Read the metadata tables and join them with the members: ``entries.parquet``, ``extras.parquet``."""
     members = read_frame(plan.work / "members.parquet")
-    entries, parsed, tables = _entries(plan.archives, members, plan.tables, plan.dataset, plan.request.split_file)
+    headers = read_frame(plan.work / "headers.parquet") if plan.dataset.dicom is not None else None
+    entries, parsed, tables = _entries(
+        plan.archives, members, headers, plan.tables, plan.dataset, plan.request.split_file
+    )
     write_entries(plan.work / "entries.parquet", entries, plan.dataset)
     extras = parsed.extras.assign(table=parsed.extras["table"].map({role: t.name for role, t in tables.items()}))
     for column in ("problem", "detail"):
@@ -49,6 +53,7 @@ def parse(plan: Plan) -> dict[str, int]:
 def _entries(
     archives: Sequence[Archive],
     members: pd.DataFrame,
+    headers: pd.DataFrame | None,
     chosen: Sequence[ChosenTable],
     dataset: Dataset,
     split_file: str | None,
@@ -56,7 +61,10 @@ def _entries(
     rules = {rule.role: rule for rule in dataset.tables}
     by_name = {archive.name: archive for archive in archives}
     tables = {table.role: _table(rules[table.role], by_name[table.archive], table) for table in chosen}
-    parsed = dataset.parse({**tables, MEMBERS: image_members(members)})
+    of_headers = {} if headers is None else {DICOM: header_table(members, headers, archives, dataset)}
+    parsed = dataset.parse({**tables, **of_headers, MEMBERS: image_members(members)})
+    if (parsed.rows["table"] == DICOM).any():  # then its rows are accounted for as those of any table
+        tables |= of_headers
     if split_file is not None:
         parsed.rows["split"] = splits_of(location(split_file), parsed.rows, dataset)
     return join(members, parsed, tables, dataset), parsed, tables
@@ -103,7 +111,11 @@ def check_metadata(request: Request, judge: Judge) -> tuple[dict[str, Any], Verd
     insist_on_images(members, find(request.dataset), request)
     chosen = choose_tables(members, find(request.dataset), request.table)
     dataset = declared(request, chosen)
-    entries, parsed, tables = _entries(archives, members, chosen, dataset, request.split_file)
+    headers = None
+    if dataset.dicom is not None:
+        headers = read_headers(members, archives, dataset)
+        members = expanded(members, headers, archives)
+    entries, parsed, tables = _entries(archives, members, headers, chosen, dataset, request.split_file)
     verdict, _, _ = judge(checks.with_metadata_checks(entries, dataset), dataset, "metadata", None)
     counts = {
         "tables": as_json(chosen),

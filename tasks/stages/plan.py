@@ -14,6 +14,8 @@ import pyarrow as pa
 from tasks import limits
 from tasks.archives import Archive
 from tasks.datasets import find
+from tasks.dicom.identifying import insist_on_keeps
+from tasks.dicom.installed import insist_on_extra
 from tasks.files import parquet, read_frame, read_json, write_bytes
 from tasks.lake import Lake
 from tasks.pass_through import why_not
@@ -110,14 +112,33 @@ def request(
 ) -> Request:
     """A request from a user's words: ``size`` None is the dataset's own, 0 the published size.
 
-    Raises :class:`UnusableInput` where images that are not to be decoded have to be.
+    Raises :class:`UnusableInput` where images that are not to be decoded have to be, and for a dataset that would keep
+    what must stay in a DICOM header.
     """
+    insist_on_sound_dicom(find(dataset))
     chosen = find(dataset).image.size if size is None else size or None
     transform = Transform(chosen, encoding, quality if encoding == "jpeg" else None, decode_check)
     if decode_check == "off" and (why := why_not(find(dataset), transform)):
         raise UnusableInput(f"--decode-check off does not go with this: {why}")
     home = str(location(lake))
     return Request(dataset, tuple(raw), home, transform, tuple(sorted(set(stores))), table, splits, allow_missing)
+
+
+def insist_on_sound_dicom(dataset: Dataset) -> None:
+    """Raise :class:`UnusableInput` for a dataset of DICOM files that keeps what it must not, has masks or no window,
+    and where the extra is not installed."""
+    if dataset.dicom is None:
+        return
+    insist_on_extra()
+    insist_on_keeps(dataset.dicom.keeps, dataset.name)
+    window = dataset.dicom.window
+    is_pair = isinstance(window, tuple) and len(window) == 2 and window[1] >= 1
+    if not is_pair and window not in ("none", "header"):
+        raise UnusableInput(
+            f"{dataset.name} has the window {window!r}: it is 'none', 'header', or (centre, width), width at least 1"
+        )
+    if dataset.has_masks:
+        raise UnusableInput(f"{dataset.name} has masks, whose keys are paths, and DICOM files, whose keys are UIDs")
 
 
 def declared(request: Request, tables: Sequence[ChosenTable]) -> Dataset:
@@ -138,6 +159,7 @@ def identity_of(request: Request, tables: Sequence[ChosenTable], *, is_documents
         "tables": as_json(tables),
         "allow_missing": request.allow_missing,
         **({"limits": changed} if (changed := limits.current().as_parameters()) else {}),
+        **({"dicom": asdict(dicom)} if (dicom := find(request.dataset).dicom) else {}),
     }
     return identity(find(request.dataset), {} if is_documents else parameters)
 

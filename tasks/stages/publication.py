@@ -27,8 +27,9 @@ from tasks.schema import Accounting, DataRefused, Outcome, ScanmillError, sample
 from tasks.sources.fetched import Fetched
 from tasks.stages import likeness
 from tasks.stages.assembly import planned_shards
+from tasks.stages.index import DICOM_SUMMARY
 from tasks.stages.plan import Plan, about, inputs, verdicts
-from tasks.storage import Location, is_remote, location, move, remove_tree
+from tasks.storage import Location, is_remote, location, move, read_bytes, remove_tree
 
 
 @giving_back
@@ -161,6 +162,8 @@ def publish(plan: Plan, run: Mapping[str, Any], fetched: Fetched | None) -> Loca
     annotated = coco.coco(plan.dataset, plan.release, samples, plan.request.transform.extension)
     if annotated is not None:
         write_bytes(plan.staging / coco.NAME, annotated)
+    if plan.dataset.dicom is not None:
+        write_bytes(plan.staging / DICOM_SUMMARY, read_bytes(plan.work / DICOM_SUMMARY))
     draft = releases.manifest(
         plan.staging, plan.release, about(plan), inputs(plan), splits, listed, counted, verdicts(plan)
     )

@@ -7,7 +7,7 @@ not be read for other reasons is for :mod:`tasks.archives` to say.
 
 from tasks.tarballs.entries import DAMAGES, Entry
 from tasks.tarballs.listing import Listing, Tick, forget, insist_on_content, is_remembered, is_tar_name, scan
-from tasks.tarballs.reading import Unreadable, data_range, read, salvage
+from tasks.tarballs.reading import Unreadable, data_range, head, read, salvage
 
 __all__ = [
     "DAMAGES",
@@ -17,6 +17,7 @@ __all__ = [
     "Unreadable",
     "data_range",
     "forget",
+    "head",
     "insist_on_content",
     "is_remembered",
     "is_tar_name",

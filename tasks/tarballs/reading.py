@@ -22,6 +22,8 @@ Found = TypeVar("Found")
 
 READ_AHEAD_BYTES = 16 * 2**20
 """Every refill inflates from a seek point, half of :data:`SPACING_BYTES` in vain on average; members lie in order."""
+HEAD_OF_BYTES = 2**63
+"""Largest file of which the first bytes are read: any."""
 
 
 class Unreadable(Exception):
@@ -52,6 +54,20 @@ def data_range(path: str, seek: str, name: str, offset: int, *, limit_bytes: int
         return info.offset_data, info.size
 
     return _with_stream(path, seek, version, place)
+
+
+def head(path: str, seek: str, name: str, offset: int, most_bytes: int, *, version: str = "") -> bytes:
+    """The first bytes of the file whose header lies at ``offset``. Raises :class:`Unreadable`."""
+
+    def take(stream: Any) -> bytes:
+        found = bytearray()
+        for piece in data_of(*_header(stream, name, offset, HEAD_OF_BYTES)):
+            found += piece
+            if len(found) >= most_bytes:
+                break
+        return bytes(found[:most_bytes])
+
+    return _with_stream(path, seek, version, take)
 
 
 def salvage(path: str, name: str, offset: int, *, limit_bytes: int, version: str = "") -> bytes:

@@ -10,13 +10,16 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import docx
 import numpy as np
 from PIL import Image
 
+from tests import dicom_files
 from tests.fakes.zip_encryption import encrypt_zip
 
+PACKED = ("jpeg-lossless", "jpeg-ls", "jpeg-2000", "rle")
 PASSWORD = "made-up"
 STYLES = (
     b'<w:styles xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main">'
@@ -128,6 +131,24 @@ def pictures() -> list[bytes]:
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def dicoms() -> list[bytes]:
+    """DICOM files of every transfer syntax that is read, of few pixels; frames, colours, a palette, a window."""
+    grey = (np.arange(20 * 24) % 251).astype(np.uint16).reshape(20, 24) * 16
+    few = (grey >> 4).astype(np.uint8)
+    colour = np.dstack([few, few[::-1], few])
+    window: dict[str, Any] = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 900, "WindowWidth": 1000}
+    made = [dicom_files.dicom(n, grey, syntax=syntax) for n, syntax in enumerate((*dicom_files.WRITTEN, *PACKED), 1)]
+    return [
+        *made,
+        dicom_files.dicom(20, few, bits=8, syntax="jpeg"),
+        dicom_files.dicom(21, colour, bits=8, syntax="jpeg"),
+        dicom_files.dicom(22, np.stack([grey, grey[::-1]]), syntax="rle"),
+        dicom_files.dicom(23, np.stack([grey, grey[::-1]]), **window),
+        dicom_files.dicom(24, grey.astype(np.int16) - 1024, bits=16, PhotometricInterpretation="MONOCHROME1"),
+        dicom_files.palette(25, few),
+    ]
 
 
 def documents() -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -9,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,14 +26,17 @@ from tasks import archives, tarballs
 from tasks.archives import Archive, Member, MemberRefused
 from tasks.datasets import catalogue
 from tasks.decoding import ImageRefused
+from tasks.dicom import headers
+from tasks.dicom.pixels import decode as decode_dicom
 from tasks.documents.docx import DocumentRefused, extract, parquet_bytes
 from tasks.images import convert
 from tasks.lake import Lake
+from tasks.limits import DEFAULT
 from tasks.release.manifest import name_of
 from tasks.release.signature import private_key, public_key
 from tasks.release.verify import IDENTITY, verify
 from tasks.samples import escape_key, index_members, join, set_nested_copies_aside, unescape_key
-from tasks.schema import MEMBERS, ImageRules, Remote, ScanmillError, Table, TableRule, Transform
+from tasks.schema import MEMBERS, Dicom, ImageRules, Remote, ScanmillError, Table, TableRule, Transform
 from tasks.sources import figshare, physionet
 from tasks.sources.listing import insist_on_safe_paths
 from tasks.sources.remote_release import read_file_list
@@ -120,8 +124,8 @@ def table(data: bytes) -> None:
     name, rule = _rules()[(data[0] if data else 0) % len(_rules())]
     dataset = catalogue()[name]
     content = data[1:]
-    recognise(dataset.tables, header_of(content))
-    if rule.forms and form_of(rule, header_of(content)) is None:
+    recognise(dataset.tables, content)
+    if rule.forms and form_of(rule, header_of(rule, content)) is None:
         return  # no table of this dataset, which is said
     tables = {role: table for role, table in _sound(name).items() if role != rule.role}
     tables[rule.role] = read_table(rule, "table.csv", content)
@@ -186,6 +190,18 @@ def document(data: bytes) -> None:
 def picture(data: bytes) -> None:
     """A published image, converted."""
     convert(data, Transform(size=16), ImageRules())
+
+
+def dicom(data: bytes) -> None:
+    """A DICOM file: its header, and the first and the last of its frames, by numbers and by window."""
+    limits = replace(DEFAULT, image_mib=8, member_mib=32)
+    header = headers.header_of(data, len(data), ("PatientID",), limits)
+    if header.problem:
+        return
+    for frame in {1, header.frames}:
+        for window in ("none", "header", (40.0, 400.0)):
+            with contextlib.suppress(ImageRefused):
+                decode_dicom(data, frame, Dicom(window=window), limits)
 
 
 def shard_picture(data: bytes) -> None:
@@ -406,6 +422,28 @@ def _image_words() -> tuple[bytes, ...]:
     )
 
 
+DICOM_WORDS = (
+    b"DICM",
+    b"\x02\x00\x10\x00UI",
+    b"\x28\x00\x10\x00US\x02\x00",
+    b"\x28\x00\x08\x00IS\x02\x00",
+    b"\xe0\x7f\x10\x00OW\0\0",
+    b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff",
+    b"\xfe\xff\x00\xe0",
+    b"\xfe\xff\x00\xe0\xff\xff\xff\xff",
+    b"\xfe\xff\x0d\xe0\0\0\0\0",
+    b"\xfe\xff\xdd\xe0\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"SQ\0\0\xff\xff\xff\xff",
+    b"UN",
+    b"1.2.840.10008.1.2.4.70",
+    b"1.2.840.10008.1.2.1.99",
+    b"MONOCHROME1",
+    b"PALETTE COLOR",
+    b"YBR_FULL_422",
+    b"\xff\xc3",
+    b"\xff\x4f\xff\x51",
+)
 ZIP_WORDS = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"../", b"\\", b"\0", b"C:")
 TAR_WORDS = (b"ustar\0", b"ustar  \0", b"0000000\0", b"7777777\0", b"-1", b"x", b"L", b"S", b"\x1f\x8b\x08", bytes(512))
 CSV_WORDS = (
@@ -470,6 +508,7 @@ TARGETS: dict[str, Target] = {
     "names": Target(names, name_seeds, NAME_WORDS),
     "docx": Target(document, seeds.documents, (*XML_WORDS, *ZIP_WORDS)),
     "image": Target(picture, seeds.pictures, _image_words()),
+    "dicom": Target(dicom, seeds.dicoms, DICOM_WORDS),
     "shard-image": Target(shard_picture, seeds.pictures, _image_words()),
     "shard-parquet": Target(shard_table, shard_seeds, (b"PAR1",)),
     "manifest": Target(manifest, manifest_seeds, mutate=mutated_json),

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.command import COMMAND, ROOT, environment
-from tests.zoo import documents, keeper, loners, residents
+from tests.zoo import dicoms, documents, keeper, loners, residents
 from tests.zoo.animals import Loner, Resident
 from tests.zoo.keeper import Seen
 
@@ -66,6 +66,7 @@ def main() -> int:
             *_films(folder / "films"),
             *([] if chosen.no_giants else _giants(folder / "giants")),
             *_documents(folder / "documents"),
+            *_dicoms(folder / "dicoms"),
             *_loners(folder / "loners"),
         ]
     shutil.rmtree(os.environ["TMPDIR"])
@@ -91,6 +92,14 @@ def _documents(folder: Path) -> Iterator[Seen]:
     cage = Cage(folder)
     documents.write(cage.raw)
     yield from _prepared(cage, "documents", documents.DATASET, keeper.documents)
+
+
+def _dicoms(folder: Path) -> Iterator[Seen]:
+    os.environ["SCANMILL_DATASETS"] = str(dicoms.DATASETS)
+    cage = Cage(folder)
+    dicoms.write(cage.raw)
+    yield from _prepared(cage, "dicoms", dicoms.DATASET, keeper.dicoms)
+    del os.environ["SCANMILL_DATASETS"]
 
 
 def _prepared(cage: Cage, run: str, dataset: str, judge: Callable[[Path], Iterator[Seen]]) -> Iterator[Seen]:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from tests.zoo.animals import Accepted, Place, Quarantined, Refused, Resident
+from tests.zoo.dicoms import DICOMS
 from tests.zoo.documents import DOCUMENTS
 from tests.zoo.residents import IMAGE_MARK, MARK
 
@@ -102,6 +103,17 @@ def documents(release: Path) -> Iterator[Seen]:
             fate == str(animal.expected),
             "documents",
         )
+
+
+def dicoms(release: Path) -> Iterator[Seen]:
+    """What became of each DICOM file."""
+    quarantine = pd.read_parquet(release / "quarantine.parquet")
+    samples = pd.read_parquet(release / "samples.parquet").set_index(["archive", "member"])
+    refused = quarantine.groupby(["archive", "member"])["reason"].agg(set).to_dict()
+    for animal in DICOMS:
+        fate = _fate((".", animal.member), animal.expected, refused, samples)
+        told = str(animal.expected)
+        yield Seen(f"DICOM: {animal.name}", animal.what, told, fate, fate == told, "dicoms")
 
 
 def said(text: str, code: int, expected: Refused) -> str:
