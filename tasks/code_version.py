@@ -23,10 +23,14 @@ def scanmill_version() -> str:
     return metadata.version("scanmill")
 
 
-@cache
 def library_versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Version of each package."""
-    return {name: metadata.version(name) for name in packages}
+    return {name: _version(name) for name in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
 
 
 @cache

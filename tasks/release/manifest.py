@@ -57,10 +57,9 @@ def identity(dataset: Dataset, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     The source of a declaration that lies outside scanmill is told apart: ``declaration``.
     """
-    versions = library_versions((*PACKAGES, *GROUPING_PACKAGES, *DOCUMENT_PACKAGES))
+    decoders = () if dataset.dicom is None else DICOM_PACKAGES
+    versions = library_versions((*PACKAGES, *GROUPING_PACKAGES, *DOCUMENT_PACKAGES, *decoders))
     own = own_source(dataset.name)
-    if dataset.dicom is not None:
-        versions |= library_versions(DICOM_PACKAGES)
     return {
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
