@@ -242,6 +242,6 @@ def complaining_of_space(folder: Location) -> Iterator[None]:
                 f"no space left on the disk that holds {folder}: free some and run the same command again; "
                 f"finished chunks are kept"
             ) from error
-        if error.filename is None:  # of a write, the system does not say where it failed
+        if error.errno is not None and error.filename is None:  # of a write, the system does not say where
             error.filename = str(folder)
         raise

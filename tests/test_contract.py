@@ -32,6 +32,7 @@ from tasks.archives import Archive
 from tasks.datasets import VARIABLE, catalogue, file_of
 from tasks.drafts.gaps import gaps
 from tasks.files import sha256_file
+from tasks.lake import Lake, latest_release
 from tasks.samples import escape_key, unescape_key
 from tasks.schema import (
     CANONICAL,
@@ -64,6 +65,13 @@ def dataset_name(request: pytest.FixtureRequest) -> Iterator[str]:
         if request.param not in catalogue():
             patch.setenv(VARIABLE, os.pathsep.join(folders))
         yield str(request.param)
+
+
+@pytest.fixture(scope="session")
+def release(dataset_name: str, lakes: Callable[[str], Path]) -> Path:
+    """Folder of the published release of the dataset in turn; conftest's own may still be that of another's turn."""
+    lake = Lake(str(lakes(dataset_name)), dataset_name)
+    return Path(str(lake.release(latest_release(lake))))
 
 
 @pytest.fixture

@@ -187,7 +187,8 @@ def test_services_start_become_healthy_and_stop_when_told(composed: Composed) ->
         assert "cpu" in pools
         assert "gpu" in pools
     finally:
-        for process in running.values():
+        ended = {}
+        for name, process in reversed(running.items()):  # as compose does: what depends on others goes first
             process.send_signal(signal.SIGTERM)
-        ended = {name: process.wait(60) for name, process in running.items()}
+            ended[name] = process.wait(60)
     assert all(code in {0, -signal.SIGTERM} for code in ended.values()), ended
