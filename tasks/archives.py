@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -294,7 +294,7 @@ def read_member(archive: Archive, name: str, offset: int, crc32: int = 0) -> byt
 def read_file(archive: Archive, name: str, offset: int, crc32: int = 0) -> bytes:
     """The same of a file by the name that it has in the archive, whatever that looks like."""
     if archive.kind == "folder":
-        return _loose_bytes(archive, name)
+        return _of_loose(archive, name, read_bytes)
     try:
         return _read(archive, name, offset, crc32)
     except OSError as error:
@@ -314,7 +314,7 @@ def read_head(archive: Archive, name: str, offset: int, most_bytes: int) -> byte
         except tarballs.Unreadable as error:
             raise MemberRefused(*error.args) from error
     if archive.kind == "folder":
-        return _loose_head(archive, name, most_bytes)
+        return _of_loose(archive, name, lambda path: _head(path, most_bytes))
     opened, infos, _ = _opened(archive.paths[0], archive.version or look(_place(archive.paths[0])).version)
     info = infos.get(offset)
     if info is None or locked_zips.is_encrypted(info) or info.file_size <= most_bytes:
@@ -328,14 +328,9 @@ def read_head(archive: Archive, name: str, offset: int, most_bytes: int) -> byte
         raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
 
 
-def _loose_head(archive: Archive, name: str, most_bytes: int) -> bytes:
-    for root in archive.paths:
-        try:
-            with open_whole(location(root) / name) as stream:
-                return stream.read(most_bytes)
-        except FileNotFoundError:
-            continue
-    raise MemberRefused("unreadable-member", f"{name} has gone from {', '.join(archive.paths)}")
+def _head(path: Location, most_bytes: int) -> bytes:
+    with open_whole(path) as stream:
+        return stream.read(most_bytes)
 
 
 def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
@@ -373,10 +368,11 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
         raise MemberRefused("unreadable-member", f"bzip2: {error}") from error  # damage, not the disk
 
 
-def _loose_bytes(archive: Archive, name: str) -> bytes:
+def _of_loose(archive: Archive, name: str, read: Callable[[Location], bytes]) -> bytes:
+    """What is read of a file in whichever raw folder has it."""
     for root in archive.paths:
         try:
-            return read_bytes(location(root) / name)
+            return read(location(root) / name)
         except FileNotFoundError:
             continue
     raise MemberRefused("unreadable-member", f"{name} has gone from {', '.join(archive.paths)}")

@@ -159,6 +159,14 @@ def released(prepare: Prepare, raw: Path, lake: Path, **parameters: Any) -> Path
     return lake / "nih-chest-xray" / "releases" / str(prepare("nih-chest-xray", raw, lake, **parameters)["release"])
 
 
+def published_in(lake: Path, dataset: str) -> Path:
+    """Folder of the latest release of a dataset in a lake."""
+    from tasks.lake import Lake, latest_release
+
+    place = Lake(str(lake), dataset)
+    return Path(str(place.release(latest_release(place))))
+
+
 BUILT_IN = [name for name in catalogue() if file_of(name).parent == HERE]
 
 
@@ -222,7 +230,4 @@ def copy(flawless_nih: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def release(dataset_name: str, lakes: Callable[[str], Path]) -> Path:
     """Folder of the published release of the dataset in turn."""
-    from tasks.lake import Lake, latest_release
-
-    lake = Lake(str(lakes(dataset_name)), dataset_name)
-    return Path(str(lake.release(latest_release(lake))))
+    return published_in(lakes(dataset_name), dataset_name)

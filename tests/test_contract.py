@@ -32,7 +32,6 @@ from tasks.archives import Archive
 from tasks.datasets import VARIABLE, catalogue, file_of
 from tasks.drafts.gaps import gaps
 from tasks.files import sha256_file
-from tasks.lake import Lake, latest_release
 from tasks.samples import escape_key, unescape_key
 from tasks.schema import (
     CANONICAL,
@@ -46,7 +45,7 @@ from tasks.schema import (
 )
 from tasks.shards import SHARD_BYTES, SHARD_SAMPLES, in_reading_order, plan_shards, read_images
 from tests import raw_files
-from tests.conftest import Prepare
+from tests.conftest import Prepare, published_in
 from tests.fakes import damage
 from tests.fakes.mammography_density import ARCHIVE, LESIONS, ROOT
 from tests.release_files import files_of, outcomes_of
@@ -70,8 +69,7 @@ def dataset_name(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def release(dataset_name: str, lakes: Callable[[str], Path]) -> Path:
     """Folder of the published release of the dataset in turn; conftest's own may still be that of another's turn."""
-    lake = Lake(str(lakes(dataset_name)), dataset_name)
-    return Path(str(lake.release(latest_release(lake))))
+    return published_in(lakes(dataset_name), dataset_name)
 
 
 @pytest.fixture
