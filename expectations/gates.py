@@ -23,8 +23,9 @@ from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
 from expectations import vocabulary  # noqa: F401 (registers the expectation)
-from expectations.common import Expectation, suite
 from expectations.data_docs import make_offline, write_index
+from expectations.declaring import Expectation
+from expectations.suites import suite
 from tasks.schema import Dataset, GateName, Known, Outcome, Severity, Status, Verdict
 
 KEY = "entry"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from expectations.common import suite
+from expectations.suites import suite
 from tasks.schema import Dataset, GateName
 
 WORDS = {"critical": "error", "warning": "warning"}

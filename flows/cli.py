@@ -211,6 +211,7 @@ def check(
     splits: SplitFile = None,
     allow_missing: AllowMissing = None,
     as_json: AsJson = False,
+    progress: ShowProgress = None,
 ) -> None:
     """Index, parse and the metadata gate only: is this raw release sound? Decodes no image, writes nothing."""
     with errors_as_exit_codes(as_json):
@@ -220,7 +221,8 @@ def check(
             from tasks.stages.plan import request
 
         wanted = request(dataset, raw, "", table=table, splits=splits, allow_missing=allow_missing)
-        counts, verdict = check_metadata(wanted, judge)
+        with showing_progress(False if as_json else progress):
+            counts, verdict = check_metadata(wanted, judge)
         if as_json:
             print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
         else:
@@ -512,13 +514,14 @@ def deploy(
     rich_help_panel=SET_UP,
     epilog=examples(
         "`scanmill demo --folder /tmp/demo`",
+        "`scanmill demo --films 2000 --workers 4`",
     ),
 )
 def demo(
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Where raw release and lake are made.")] = Path(
         "scanmill-demo"
     ),
-    images: Annotated[
+    films: Annotated[
         int,
         typer.Option(min=320, metavar="N", help="How many made-up X-rays; with fewer, one planted defect is over 1 %."),
     ] = 360,
@@ -533,9 +536,9 @@ def demo(
     with errors_as_exit_codes(as_json):
         from flows.demo import make_raw
 
-        raw = make_raw(folder / "raw", images)
+        raw = make_raw(folder / "raw", films)
         if not as_json:
-            print(f"made {raw}: {images} drawn X-rays in zips, with defects planted; no patient is in it\n")
+            print(f"made {raw}: {films} drawn X-rays in zips, with defects planted; no patient is in it\n")
         lake = folder / "lake"
         _prepare("nih-chest-xray", [str(raw)], str(lake), {"workers": workers}, as_json, progress)
         if not as_json:

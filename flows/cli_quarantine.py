@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import LOOK, AsJson, RawNow, errors_as_exit_codes, examples, printable
-from flows.console import size
+from flows.command_line import LOOK, AsJson, RawNow, ShowProgress, errors_as_exit_codes, examples, printable
+from flows.console import showing_progress, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,7 @@ def quarantine(
     ] = None,
     raw: RawNow = None,
     as_json: AsJson = False,
+    progress: ShowProgress = None,
 ) -> None:
     """What a release refused and why, by reason; with --rows one by one; with --extract the original bytes.
 
@@ -64,7 +65,8 @@ def quarantine(
         lake, release = locate(reference)
         found = find(lake, release)
         picked = chosen(found, reason, stage)
-        done = _extracted(found, picked, extract, raw or []) if extract is not None else None
+        with showing_progress(False if as_json else progress):
+            done = _extracted(found, picked, extract, raw or []) if extract is not None else None
         shown = limit if rows and limit else len(picked) if rows else 0
         if as_json:
             typer.echo(_json(found, picked, shown, done))

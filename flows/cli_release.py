@@ -14,7 +14,7 @@ import typer
 from flows import summary
 from flows.command_line import LOOK, AsJson, ShowProgress, errors_as_exit_codes, examples
 from flows.console import showing_progress, size
-from tasks.schema import ScanmillError
+from tasks.schema import UnusableInput
 
 if TYPE_CHECKING:
     from tasks.storage import Location
@@ -120,14 +120,14 @@ def report(
 
 
 def _report_of_release(reference: str) -> Location:
-    from tasks.lake import latest_release, locate
+    from tasks.lake import latest_release, locate, not_published
 
     lake, release = locate(reference)
     release = release or latest_release(lake)
     pages = [folder / "quality" / "index.html" for folder in (lake.release(release), lake.refused(release))]
     page = next((page for page in pages if page.is_file()), None)
     if page is None:
-        raise ScanmillError(f"{lake.home} has no report of release {release}; published: {', '.join(lake.published())}")
+        raise UnusableInput(not_published(lake, release))
     return page
 
 

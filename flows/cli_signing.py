@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from flows.command_line import LOOK, AsJson, errors_as_exit_codes, examples
+from flows.command_line import LOOK, AsJson, ShowProgress, errors_as_exit_codes, examples
+from flows.console import showing_progress
 from tasks.schema import ScanmillError
 
 app = typer.Typer()
@@ -33,6 +34,7 @@ def sign(
         Path | None, typer.Option(metavar="FILE", help="Make a key: FILE for you alone, FILE.pub for everybody.")
     ] = None,
     as_json: AsJson = False,
+    progress: ShowProgress = None,
 ) -> None:
     """Vouch for a release that verifies: a signature of its manifest, beside it. `verify --key` asks for it."""
     with errors_as_exit_codes(as_json):
@@ -44,7 +46,8 @@ def sign(
             told = {"key": str(new_key), "public_key": f"{new_key}.pub", "fingerprint": make_key(new_key)}
             words = f"{new_key} is yours alone; give {new_key}.pub to those who are to verify: {told['fingerprint']}"
         else:
-            told = _sign(str(reference), key)
+            with showing_progress(False if as_json else progress):
+                told = _sign(str(reference), key)
             words = f"{told['release']} is signed by {told['fingerprint']}: {told['signature']}"
         typer.echo(json.dumps({"ok": True, **told}) if as_json else words)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line import LOOK, AsJson, RawNow, errors_as_exit_codes, examples
+from flows.command_line import LOOK, AsJson, RawNow, ShowProgress, errors_as_exit_codes, examples
+from flows.console import showing_progress
 
 if TYPE_CHECKING:
     from tasks.trace import Traced
@@ -40,13 +41,15 @@ def trace(
     ] = False,
     raw: RawNow = None,
     as_json: AsJson = False,
+    progress: ShowProgress = None,
 ) -> None:
     """From a training row back to shard and row, conversion, archive, member and byte range, metadata row and code."""
     with errors_as_exit_codes(as_json):
         from tasks.trace import trace as trace_samples
 
-        traced = _traced(reference, raw or [], verify=verify)
-        found = trace_samples(traced, list(dict.fromkeys(sample_ids)), verify=verify)
+        with showing_progress(False if as_json else progress):
+            traced = _traced(reference, raw or [], verify=verify)
+            found = trace_samples(traced, list(dict.fromkeys(sample_ids)), verify=verify)
         is_sound = all(check["ok"] for one in found for check in one.get("checks", ()))
         if as_json:
             typer.echo(json.dumps({"ok": is_sound, "samples": found}, sort_keys=True, default=str))

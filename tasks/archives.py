@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Literal
@@ -319,13 +320,8 @@ def read_head(archive: Archive, name: str, offset: int, most_bytes: int) -> byte
     info = infos.get(offset)
     if info is None or locked_zips.is_encrypted(info) or info.file_size <= most_bytes:
         return read_file(archive, name, offset)[:most_bytes]
-    try:
-        with opened.open(info) as stream:
-            return stream.read(most_bytes)
-    except zipfile.BadZipFile as error:
-        raise MemberRefused("unreadable-member", str(error)) from error
-    except UNPACKING as error:
-        raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
+    with _damage_refused(info), opened.open(info) as stream:
+        return stream.read(most_bytes)
 
 
 def _head(path: Location, most_bytes: int) -> bytes:
@@ -345,16 +341,26 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
             raise MemberRefused(*error.args) from error
     version = archive.version or look(_place(path)).version
     opened, infos, descriptor = _opened(path, version)
-    try:
-        if locked_zips.is_encrypted(infos[offset]) and archive.password is not None:
-            return locked_zips.read(opened, _stream(path, version), infos[offset], archive.password)
-        if descriptor is not None and (data := plain_zips.read(descriptor, infos[offset])) is not None:
+    info = infos.get(offset)
+    if info is None:
+        raise MemberRefused("unreadable-member", f"{path} has no member at byte {offset:,} any more")
+    with _damage_refused(info):
+        if locked_zips.is_encrypted(info) and archive.password is not None:
+            return locked_zips.read(opened, _stream(path, version), info, archive.password)
+        if descriptor is not None and (data := plain_zips.read(descriptor, info)) is not None:
             return data
-        with opened.open(infos[offset]) as stream:
-            data = stream.read(infos[offset].file_size + 1)  # not all that it may unpack to
-        if len(data) != infos[offset].file_size:
-            raise zipfile.BadZipFile(f"it unpacks to {len(data)} bytes, {infos[offset].file_size} were promised")
+        with opened.open(info) as stream:
+            data = stream.read(info.file_size + 1)  # not all that it may unpack to
+        if len(data) != info.file_size:
+            raise zipfile.BadZipFile(f"it unpacks to {len(data)} bytes, {info.file_size} were promised")
         return data
+
+
+@contextmanager
+def _damage_refused(info: zipfile.ZipInfo) -> Iterator[None]:
+    """What a zip's damaged member raises, as :class:`MemberRefused`; errors of disks stay what they are."""
+    try:
+        yield
     except locked_zips.Locked as error:
         raise MemberRefused("encrypted-member", str(error)) from error
     except zipfile.BadZipFile as error:
@@ -363,7 +369,7 @@ def _read(archive: Archive, name: str, offset: int, crc32: int) -> bytes:
     except UNPACKING as error:
         raise MemberRefused("unreadable-member", f"{type(error).__name__}: {error}") from error
     except OSError as error:
-        if infos[offset].compress_type != zipfile.ZIP_BZIP2 or error.errno is not None:
+        if info.compress_type != zipfile.ZIP_BZIP2 or error.errno is not None:
             raise
         raise MemberRefused("unreadable-member", f"bzip2: {error}") from error  # damage, not the disk
 

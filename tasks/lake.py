@@ -126,9 +126,16 @@ def locate_published(reference: str) -> tuple[Lake, str]:
     lake, release = locate(reference)
     name = release or latest_release(lake)
     if release and not lake.release(name).is_dir():
-        known = ", ".join(lake.published()) or "none"
-        raise ScanmillError(f"{lake.home} has no release {name}; published: {known}")
+        raise UnusableInput(not_published(lake, name))
     return lake, name
+
+
+def not_published(lake: Lake, release: str) -> str:
+    """Why there is no such release, and what there is instead."""
+    report = lake.refused(release) / "quality" / "index.html"
+    if release.isalnum() and report.is_file():
+        return f"{lake.home}@{release} was refused by a gate and never published\nreport: {report}"
+    return f"{lake.home} has no release {release}; published: {', '.join(lake.published()) or 'none'}"
 
 
 def _datasets_in(lake: Location) -> list[str]:

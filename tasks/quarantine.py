@@ -17,6 +17,7 @@ from tasks.files import read_frame, write_bytes
 from tasks.lake import Lake, latest_release
 from tasks.limits import current
 from tasks.member_places import salvage
+from tasks.progress import Meter
 from tasks.raw_again import Origin, RawAgain, TableLines, lines_of, role_of, rule_of
 from tasks.reasons import REASONS, sentence
 from tasks.schema import HEADERS, Dataset, ScanmillError, UnusableInput
@@ -160,7 +161,11 @@ def extract(rows: pd.DataFrame, raw: RawAgain, origin: Origin, dataset: Dataset,
     order = sorted((r for r in records if r["member"] is not None), key=lambda r: (r["archive"], r["offset"] or 0))
     for name in sorted({record["archive"] for record in order}):
         raw.archive(name)  # all of them before the first byte
-    done = [_member(record, raw, written) for record in order]
+    meter = Meter("extract", len(order), "members")
+    done = []
+    for record in order:
+        done.append(_member(record, raw, written))
+        meter.add(1)
     # A row of headers is in its member.
     named = [r for r in records if r["table"] not in (None, HEADERS) and r["row"] is not None]
     done += _rows(named, raw, origin, dataset, written)

@@ -411,7 +411,7 @@ class Dataset:
     parts: tuple[tuple[str, str], ...] = ()
     """Archives of a complete copy, in order, each with the key of its last image: they tell what is missing."""
     expectations: tuple[Mapping[str, Any], ...] = ()
-    """Expectations beyond the common ones, as plain mappings (see ``expectations/common.py``)."""
+    """Expectations beyond the common ones, as plain mappings (see ``expectations/declaring.py``)."""
     site: str = ""
     """Column ``meta.<name>`` that names the hospital a sample is from, where more than one gave any."""
     drift: Mapping[DriftKind, float] = field(default_factory=dict)

@@ -23,10 +23,11 @@ from tasks.datasets import own_source
 from tasks.decoding import ImageRefused
 from tasks.files import read_frame, read_json, read_table, sha256_file
 from tasks.images import convert
-from tasks.lake import Lake, latest_release
+from tasks.lake import Lake, latest_release, not_published
 from tasks.masks import convert_mask
 from tasks.member_places import place_of
 from tasks.pass_through import pass_through
+from tasks.progress import Meter
 from tasks.raw_again import Origin, RawAgain, has_header, lines_of, role_of, rule_of
 from tasks.release.stored import read_range
 from tasks.schema import DataRefused, Dataset, ScanmillError, TableRule, Transform, UnusableInput
@@ -68,7 +69,7 @@ def of_release(lake: Lake, release: str | None) -> Reference:
     name = release or latest_release(lake)
     folder = lake.release(name)
     if not (folder / "manifest.json").is_file():
-        raise ScanmillError(f"{lake.home} has no release {name}; published: {', '.join(lake.published()) or 'none'}")
+        raise UnusableInput(not_published(lake, name))
     if not (folder / "samples.parquet").is_file():
         raise ScanmillError(f"{lake.home}@{name} is a release of documents: documents.json says where each came from")
     return Reference(lake, name)
@@ -103,7 +104,11 @@ def trace(traced: Traced, sample_ids: Sequence[str], *, verify: bool) -> list[di
     rows = {str(row["sample_id"]): row for row in samples.to_dict("records")}
     known = {str(row["sample_id"]): row for row in origins.to_dict("records")}
     groups = read_frame(traced.folder / "samples.parquet", columns=["group_id", "split"])
-    return [_one(traced, rows[name], known.get(name, {}), groups, verify=verify) for name in sample_ids]
+    meter, found = Meter("trace", len(sample_ids), "samples"), []
+    for name in sample_ids:
+        found.append(_one(traced, rows[name], known.get(name, {}), groups, verify=verify))
+        meter.add(1)
+    return found
 
 
 def _only(path: Location, column: str, values: Sequence[str]) -> pd.DataFrame:

@@ -160,6 +160,22 @@ def facts(**changes: Any) -> ReportFacts:
     return dataclasses.replace(value, **changes)
 
 
+HEADERS: Mapping[str, Any] = {
+    "files": 380,
+    "files_not_read": 2,
+    "frames": 400,
+    "window": [40.0, 400.0],
+    "transfer_syntaxes": {"Explicit VR Little Endian": 300, "JPEG Lossless (Process 14, SV1)": 80},
+    "photometric_interpretations": {"MONOCHROME1": 20, "MONOCHROME2": 359, "<i>RGB</i>": 1},
+    "bits_stored": {"12": 379, "8": 1},
+    "burned_in_annotation": {"no": 370, "not said": 10},
+    "kept": {"PatientID": 380, "PatientAge": 371, "RescaleSlope": 0},
+    "dropped": {"PatientName": 380, "<b>Keyword</b>": 1},
+    "files_with_private_elements": 41,
+}
+"""As ``dicom.json``."""
+
+
 def whole(**changes: Any) -> ReportFacts:
     """A release with something to show in every part of the report."""
     frame = checked(samples(400)).assign(intensity_std=9000.0)
@@ -173,6 +189,7 @@ def whole(**changes: Any) -> ReportFacts:
         "drift": drift.between_splits(of, frame),
         "drift_before": drift.between_releases(of, frame.iloc[::2], frame),
         "code": {"scanmill": "0.1.0"},
+        "headers": HEADERS,
     }
     return facts(**{**measured, **changes})
 

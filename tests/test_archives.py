@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import warnings
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.archives import list_members, read_member
+from tasks.archives import MemberRefused, list_members, read_head, read_member
 from tasks.files import sha256_file
 from tasks.raw_memory import HashMemory, hash_archives
 from tasks.schema import UnusableInput
@@ -110,6 +111,25 @@ def test_a_zip_that_was_replaced_is_read_anew_even_at_the_same_time(tmp_path: Pa
     better = write_zip(tmp_path / "better", [("x.png", b"other")])
     at_the_same_time(path, lambda: better.replace(path))
     assert read_member(archive, "x.png", 0) == b"other"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_the_head_of_a_damaged_member_is_refused_like_the_whole(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.dcm", random.Random(3).randbytes(300_000))
+    content = bytearray(path.read_bytes())
+    content[40:60] = bytes(20)
+    path.write_bytes(content)
+    (found,) = find_archives([path])
+    reads: tuple[Callable[[], bytes], ...] = (
+        lambda: read_head(found, "x.dcm", 0, 2**16),
+        lambda: read_member(found, "x.dcm", 0),
+    )
+    for read in reads:
+        with pytest.raises(MemberRefused) as refused:
+            read()
+        assert refused.value.args[0] == "unreadable-member"
 
 
 def test_windows_separators_are_separators(tmp_path: Path) -> None:

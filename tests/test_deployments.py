@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,23 @@ def unsound_raw(tmp_path_factory: pytest.TempPathFactory, flawless_nih: Path) ->
         row[1] = "Fracture"
     table.write_text("\n".join([header, *map(",".join, cells)]) + "\n")
     return folder
+
+
+@contextmanager
+def stopped(lake: Path) -> Iterator[int]:
+    """The process that prepares NIH there stands still for the block: how long its work takes is up to the machine."""
+    process = int((lake / NIH / ".lock").read_text().removeprefix("process "))
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield process
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def is_told_to_end(process: int) -> bool:
+    """Whether SIGTERM waits for a process that stands still."""
+    (pending,) = re.findall(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(int(pending, 16) & 1 << signal.SIGTERM - 1)
 
 
 def whole(lake: Path) -> str:
@@ -257,17 +276,13 @@ def test_one_run_of_a_dataset_at_a_time_and_a_server_that_goes_away_in_mid_run(
     asked = {"raw": [str(slow_raw)], "lake": str(lake), "workers": 1}
     first, second = sqlite.run(PREPARE, **asked), sqlite.run(PREPARE, **asked)
     wait_until(lambda: any(lake.glob(f"{NIH}/chunks/*.parquet")), "the first chunk")
-    holder = int((lake / NIH / ".lock").read_text().removeprefix("process "))
-    os.kill(holder, signal.SIGSTOP)  # how long the rest would take is up to the machine
-    try:
+    with stopped(lake) as holder:
         beside = sqlite.command("prepare", NIH, "--raw", slow_raw, "--lake", lake, "--workers", 1)
         assert beside.returncode == 2, beside.stderr
         assert f"is already running (process {holder})" in beside.stderr
         states = {sqlite.state(first), sqlite.state(second)}
         assert states == {"Running", "AwaitingConcurrencySlot"}
         sqlite.stop("server")
-    finally:
-        os.kill(holder, signal.SIGCONT)
     wait_until(lambda: (lake / NIH / "latest.json").is_file(), "a release while there is no server")
     sqlite.start_server()
 
@@ -282,8 +297,10 @@ def test_a_parent_that_is_cancelled_takes_its_children_along(sqlite: Site, slow_
     lake = tmp_path / "lake"
     parent = sqlite.run(REFRESH, raw=[str(slow_raw)], lake=str(lake))
     wait_until(lambda: any(lake.glob(f"{NIH}/chunks/*.parquet")), "the first chunk")
-    with sqlite.client as client:
-        client.set_flow_run_state(parent.id, Cancelling())
+    with stopped(lake) as holder:
+        with sqlite.client as client:
+            client.set_flow_run_state(parent.id, Cancelling())
+        wait_until(lambda: is_told_to_end(holder), "SIGTERM for the child")
     assert message(sqlite.ended(parent)) != ""
     ((_, child),) = sqlite.children(parent)
     assert sqlite.state(sqlite.ended(child)) == "Cancelled"

@@ -321,6 +321,12 @@ def test_what_was_dropped_is_told_by_keyword_and_number_alone(release: Path) -> 
     assert told["burned_in_annotation"] == {"no": files}
     listed = {entry["path"] for entry in json.loads((release / "manifest.json").read_text())["files"]}
     assert "dicom.json" in listed
+    assert json.loads((release / "quality" / "report.json").read_text())["dicom"] == told
+    page = (release / "quality" / "index.html").read_text()
+    headers = page[page.index('<section id="dicom">') : page.index('<section id="worst">')]
+    assert "<code>Explicit VR Big Endian</code> 4" in headers
+    assert "<code>PatientName</code>" in headers[headers.index("Dropped: ") :]
+    assert f"in {files} of the files; all were dropped" in headers
 
 
 def test_a_release_verifies_and_a_frame_is_made_again(lake: Path, samples: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
-from expectations.common import suite
+from expectations.suites import suite
 from tasks.archives import MemberRefused
 from tasks.datasets import catalogue
 from tasks.quarantine import escape

@@ -72,6 +72,8 @@ def test_what_comes_from_data_is_escaped(full: Written) -> None:
     assert "<img src=x" not in page
     assert "<b>radiographs" not in page
     assert "<b>planted" not in page
+    assert "<b>Keyword" not in page
+    assert "<i>RGB" not in page
     assert "<i>broken" not in page
     assert "&lt;script&gt;" in page
 
@@ -102,6 +104,7 @@ def test_the_verdict_comes_first_and_how_to_load_it_last(full: Written) -> None:
         "labels",
         "people",
         "images",
+        "dicom",
         "worst",
         "sheets",
         "leakage",

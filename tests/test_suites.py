@@ -17,8 +17,9 @@ import docx
 import pandas as pd
 import pytest
 
-from expectations.common import DRIFT_SENTENCES, suite
 from expectations.gates import judge
+from expectations.images import DRIFT_SENTENCES
+from expectations.suites import suite
 from tasks import published_counts
 from tasks.datasets import catalogue
 from tasks.datasets.mammography_density import DATASET as MAMMOGRAPHY

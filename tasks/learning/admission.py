@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanmill.manifest import parsed
-from tasks.lake import Lake, latest_release
+from tasks.lake import Lake, latest_release, not_published
 from tasks.release.signature import trusted_keys
 from tasks.release.verify import verify
-from tasks.schema import DataRefused
+from tasks.schema import DataRefused, UnusableInput
 from tasks.storage import Location, read_bytes
 
 NAMED = 5
@@ -31,17 +31,20 @@ class Release:
 def find_release(lake: str, dataset: str, release: str | None) -> Release:
     """That release of a dataset, or its latest; with samples, and with gates that passed.
 
-    Raises :class:`DataRefused` for any other.
+    Raises :class:`UnusableInput` where there is none of that name, and :class:`DataRefused` for any other.
     """
     place = Lake(lake, dataset)
     if release is None and not place.latest.is_file():
-        raise DataRefused(
+        raise UnusableInput(
             f"{place.home} has no published release: run `scanmill prepare {dataset} --lake {lake}` first"
         )
     name = release or latest_release(place)
     folder = place.release(name)
     if not name.isalnum() or not (folder / "manifest.json").is_file():
-        raise DataRefused(_not_published(place, name))
+        told = not_published(place, name)
+        if not name.isalnum():
+            raise UnusableInput(f"{told}; --release takes its id alone")
+        raise DataRefused(told) if place.refused(name).is_dir() else UnusableInput(told)
     content = read_bytes(folder / "manifest.json")
     try:
         manifest = parsed(content)
@@ -72,10 +75,3 @@ def insist_on_whole(lake: str, release: Release) -> None:
         raise DataRefused(
             f"{release.manifest['dataset']}@{release.name} does not verify; nothing is trained from it:{listed}{more}"
         )
-
-
-def _not_published(place: Lake, name: str) -> str:
-    refused = place.refused(name) / "quality" / "index.html"
-    if name.isalnum() and refused.is_file():
-        return f"{place.dataset}@{name} was refused by a gate and never published\nreport: {refused}"
-    return f"{place.home} has no published release '{name}'; it has {', '.join(place.published()) or 'none'}"

@@ -56,6 +56,8 @@ class ReportFacts(ReleaseFacts):
     """Duplicates and leakage: name to ``{"value": int, "sentence": str}``."""
     holds: Mapping[str, Any] | None = None
     """What :func:`tasks.row_counts.count_rows` counted on the metadata tables."""
+    headers: Mapping[str, Any] | None = None
+    """``dicom.json``: what the headers of DICOM files held, in counts. None where images are of another kind."""
     drift: Sequence[Shift] = ()
     """Every labelled split beside the largest, see :func:`tasks.quality.drift.between_splits`; empty where no image was
     decoded, or there are not two labelled splits."""

@@ -161,6 +161,7 @@ def as_json(facts: ReportFacts, described: Mapping[str, Any], refusals: Sequence
         "calibration": facts.calibration,
         "drift": [shift.as_json() for shift in facts.drift],
         "holds": facts.holds,
+        "dicom": facts.headers,
         "statistics": described,
     }
     return shared_json(facts, refusals, own)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from scanmill.manifest import parsed
 from tasks.datasets import catalogue
 from tasks.files import read_table
-from tasks.lake import Lake
+from tasks.lake import Lake, not_published
 from tasks.quality.drift import Shift, between_releases
 from tasks.quality.drift import columns as drift_columns
 from tasks.schema import COMPARED_COLUMNS, FORMAT_VERSION, IMAGE_COLUMNS, MASK_COLUMNS, ScanmillError, UnusableInput
@@ -250,11 +250,7 @@ def _damaged(folder: Location, name: str, problem: str) -> UnusableInput:
 def _published(lake: Lake, release: str) -> _Release:
     folder = lake.release(release)
     if not (folder / "manifest.json").is_file():
-        was_refused = "; a gate refused it" if lake.refused(release).is_dir() else ""
-        published = ", ".join(lake.published()) or "none"
-        raise ScanmillError(
-            f"{lake.home} has no release {release} (no {folder / 'manifest.json'}){was_refused}; published: {published}"
-        )
+        raise UnusableInput(not_published(lake, release))
     with _naming_damage(folder, "manifest.json"):
         manifest = parsed(read_bytes(folder / "manifest.json"))
     return _open(folder, manifest)

@@ -43,6 +43,7 @@ def describe(plan: Plan, *, is_published: bool) -> Location:
         histograms=_optional_json(plan.work / "histograms.json"),
         findings=checks.findings(samples, plan.dataset) if len(samples) else {},
         holds=_optional_json(plan.work / "row-counts.json") or None,
+        headers=_optional_json(plan.work / DICOM_SUMMARY) or None,
         drift=drift.between_splits(plan.dataset, samples),
         drift_before=drift_before,
         release_before=before,
