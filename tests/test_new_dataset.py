@@ -226,6 +226,72 @@ def test_what_an_odd_table_means_is_guessed_and_written_and_sound_at_once(name: 
         assert set(failed) <= {"complete-copy"}
 
 
+def put_tables(folder: Path, tables: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Tables of these names, with an image and a mask for every row."""
+    rng = np.random.default_rng(4)
+    for name in (row["file"] for rows in tables.values() for row in rows):
+        for kind, pixels in (("images", rng.integers(0, 255, (24, 20), np.uint8)), ("masks", np.eye(24, 20, 3) * 255)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / kind / name), pixels)
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(folder / name, index=False)
+    return [str(folder / name) for name in tables]
+
+
+def cases(numbers: range, people: int = 0) -> list[Row]:
+    """Rows, each two of one patient; ``people`` is where their numbers begin."""
+    return [
+        {
+            "file": f"{n:03d}.png",
+            "patient": f"p{people + n // 2}",
+            "finding": ("cyst", "mass")[n % 2],
+            "bone [mg/cm3]": str(100 + n),
+            "score": str(n / 4),
+        }
+        for n in numbers
+    ]
+
+
+def test_tables_called_train_and_test_are_the_splits(own: Path, tmp_path: Path) -> None:
+    tables = put_tables(
+        tmp_path / "raw", {"train_labels.csv": cases(range(40)), "labels-TEST.csv": cases(range(40, 60))}
+    )
+    draft = make("odd-one", look(tmp_path / "raw", tables), Answers(targets=("score",)))
+    assert draft.table_splits == {"train_labels": "train", "labels_test": "test"}
+    assert draft.targets == {"score": "unit not said"}
+    assert draft.masks is not None
+    assert draft.masks.are_used, draft.masks.because
+    write_draft(draft, own)
+    for raw, images in ((tmp_path / "raw", 60), (tmp_path / "fake", 24)):
+        if raw.name == "fake":
+            fake_of("odd-one").write(raw, images=images)
+        answer = json.loads(scanmill("check", "odd-one", "--raw", raw, "--json").stdout)
+        assert answer["ok"], answer
+        assert answer["images"] == images
+        assert {name: part["rows"] for name, part in answer["holds"]["splits"].items()} == {
+            "train": 40 if images == 60 else 12,
+            "test": 20 if images == 60 else 12,
+        }
+
+
+def test_tables_are_no_splits_where_patients_cross_them_or_one_has_no_label(tmp_path: Path) -> None:
+    both = {"train.csv": cases(range(40)), "test.csv": cases(range(40, 60), people=-20)}
+    crossed = make("odd-one", look(tmp_path / "a", put_tables(tmp_path / "a", both)), Answers())
+    assert (crossed.table_splits, crossed.is_dealt) == ({}, True)
+    assert "the tables put 10 patients into two splits" in " ".join(warnings(crossed))
+    (tmp_path / "a" / "images").rename(tmp_path / "a" / "training")
+    (tmp_path / "a" / "training" / "val").mkdir()
+    (tmp_path / "a" / "training" / "000.png").rename(tmp_path / "a" / "training" / "val" / "000.png")
+    foldered = make("odd-one", look(tmp_path / "a", [str(tmp_path / "a" / "train.csv")]), Answers())
+    assert "images lie in folders called training, val:" in " ".join(warnings(foldered))
+    bare: dict[str, list[Row]] = {
+        "train.csv": cases(range(40)),
+        "test.csv": [{**row, "finding": ""} for row in cases(range(40, 60))],
+    }
+    unlabelled = make("odd-one", look(tmp_path / "b", put_tables(tmp_path / "b", bare)), Answers())
+    assert unlabelled.splits == ("train", "validation", "test", "predict")
+
+
 def test_dicom_files_need_no_table_and_leave_no_name(own: Path, tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     from tests.dicom_files import SECRETS, dicom, picture

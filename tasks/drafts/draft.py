@@ -64,6 +64,8 @@ class Draft:
     masks: Masks | None
     rows: pd.DataFrame
     """Of all tables, one below the other."""
+    table_splits: Mapping[str, str] = field(default_factory=dict)
+    """Role of every table to the split that it is, where their names say so."""
 
     @property
     def module(self) -> str:
@@ -73,7 +75,7 @@ class Draft:
     @property
     def is_dealt(self) -> bool:
         """Whether no split is published."""
-        return self.columns["split"].column is None
+        return self.columns["split"].column is None and not self.table_splits
 
     @property
     def group(self) -> str:
@@ -82,20 +84,16 @@ class Draft:
     @property
     def unlabelled(self) -> tuple[str, ...]:
         """Roles of the tables without a label, where others have some and no split is published."""
-        columns = self.labels.columns
-        if not columns or self.columns["split"].column is not None:
-            return ()
-        sheets = self.found.sheets
-        return tuple(s.rule.role for s in sheets if not (s.rows[columns] != "").any(axis=None))
+        return unlabelled(self.found.sheets, self.labels) if self.is_dealt else ()
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Published ones, or those that are dealt."""
-        published = self.columns["split"]
-        if published.column is None:
+        published = set(self.columns["split"].values.values()) | set(self.table_splits.values())
+        if not published:
             return ("train", "validation", "test", *(["predict"] if self.unlabelled else []))
         order = list(words.SPLITS)
-        return tuple(sorted(set(published.values.values()), key=lambda s: (order.index(s) if s in order else 9, s)))
+        return tuple(sorted(published, key=lambda s: (order.index(s) if s in order else 9, s)))
 
     @property
     def labelled_splits(self) -> tuple[str, ...]:
@@ -175,7 +173,41 @@ def make(name: str, found: Found, answers: Answers) -> Draft:
     by_key = {masked(member.name): member for member in found.masks}
     looks = look_at(found, {} if keys.is_path else by_key, keys.by_member)
     fit = match(found.sheets, pairings, keys)
-    return Draft(name, found, keys, pairings, fit, columns, labels, targets, looks, _masks(found, keys, looks), rows)
+    by_table: dict[str, str] = {}
+    if columns["split"].column is None and answers.roles.get("split") is None:
+        by_table, columns = _split_by_table(found.sheets, labels, columns)
+    masks = _masks(found, keys, looks)
+    return Draft(name, found, keys, pairings, fit, columns, labels, targets, looks, masks, rows, by_table)
+
+
+def unlabelled(sheets: tuple[Sheet, ...], labels: Labels) -> tuple[str, ...]:
+    """Roles of the tables without a label."""
+    if not labels.columns:
+        return ()
+    return tuple(s.rule.role for s in sheets if not (s.rows[labels.columns] != "").any(axis=None))
+
+
+def _split_by_table(
+    sheets: tuple[Sheet, ...], labels: Labels, columns: dict[Role, Guess]
+) -> tuple[dict[str, str], dict[Role, Guess]]:
+    """The split of every table, where the labelled ones are named like two or more; and the guesses that say so.
+
+    As with a column, splits that a patient crosses are left aside.
+    """
+    bare = unlabelled(sheets, labels)
+    found = {s.rule.role: "predict" if s.rule.role in bare else words.split_of(s.rule.role) for s in sheets}
+    named = {role: split for role, split in found.items() if split}
+    if len(named) < len(sheets) or len(set(named.values()) - {"predict"}) < 2:
+        return {}, columns
+    if patient := columns["patient"].column:
+        who = pd.concat([sheet.rows[patient] for sheet in sheets], keys=[named[s.rule.role] for s in sheets])
+        who = who[who != ""].reset_index(level=0, name="who")
+        if crossing := int((who.groupby("who")["level_0"].nunique() > 1).sum()):
+            because = f"the tables put {crossing} patients into two splits: dealt 70/15/15 by patient instead"
+            return {}, {**columns, "split": Guess(None, because, is_sure=False)}
+    told = ", ".join(f"{sheet.member} is {named[sheet.rule.role]}" for sheet in sheets)
+    because = f"each table is a split, by its name: {told}"
+    return named, {**columns, "split": Guess(None, because)}
 
 
 def _of_headers(name: str, found: Found, answers: Answers) -> Draft:
@@ -294,9 +326,21 @@ def warnings(draft: Draft) -> list[str]:
     if not draft.columns["patient"].is_sure and draft.columns["patient"].column:
         said.append(f"is {draft.columns['patient'].column!r} the patient? {draft.columns['patient'].because}")
     said += [draft.columns[r].because for r in ("sex", "split") if not draft.columns[r].is_sure]
+    folders = _split_folders(draft.found)
+    if draft.is_dealt and len(set(folders.values())) > 1:
+        said.append(
+            f"images lie in folders called {', '.join(folders)}: if these are the publisher's splits, "
+            "let parse say so; they are dealt anew for now"
+        )
     if draft.labels.others:
         said.append(f"could be labels as well (--label): {', '.join(map(repr, draft.labels.others))}")
     return said
+
+
+def _split_folders(found: Found) -> dict[str, str]:
+    """Names of folders of images that tell a split, to that split."""
+    names = sorted({part for member in found.images for part in PurePosixPath(member.name).parts[:-1]})
+    return {name: split for name in names if (split := words.split_of(name))}
 
 
 def _pairing_told(draft: Draft) -> str:

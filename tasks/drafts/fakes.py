@@ -133,12 +133,20 @@ class _Code:
         prefixes = [pairing.prefix for pairing in draft.pairings]
         below = "" if draft.keys.is_flat else "part_{number % 2}/"
         if prefixes[0]:
-            below = escaped_braces(prefixes[0]) if len(prefixes) == 1 else f"{{FOLDERS[number % {len(prefixes)}]}}"
+            below = escaped_braces(prefixes[0]) if len(prefixes) == 1 else "{FOLDERS[part]}"
+        sheets = draft.found.sheets
         yield "    files: dict[str, bytes] = {}"
-        yield "    rows = []"
+        if len(sheets) == 1:
+            yield "    rows = []"
+        else:
+            yield f"    rows: list[list[dict[str, str]]] = [[] for _ in range({len(sheets)})]"
         yield "    for number in range(images):"
         yield f"        name = {_f(shape)}"
-        yield "        rows.append(_row(number, name, seed))"
+        if len(sheets) == 1:
+            yield "        rows.append(_row(number, name, seed))"
+        else:
+            yield f"        part = ({self._group()}) % {len(sheets)}"
+            yield "        rows[part].append(_row(number, name, seed))"
         yield f"        files[{_f(root + below + '{name}' + extension)}] = _picture(number, seed)"
         if draft.masks and draft.masks.are_used:
             mask = draft.found.masks[0]
@@ -156,9 +164,8 @@ class _Code:
             yield "    for path, data in files.items():"
             yield "        (folder / path).parent.mkdir(parents=True, exist_ok=True)"
             yield "        (folder / path).write_bytes(data)"
-        sheets = draft.found.sheets
         for number, sheet in enumerate(sheets):
-            part = "rows" if len(sheets) == 1 else f"rows[{number}::{len(sheets)}]"
+            part = "rows" if len(sheets) == 1 else f"rows[{number}]"
             columns = f"COLUMNS{number or ''}"
             if "/" in sheet.member:
                 yield f"    (folder / {text(sheet.member)}).parent.mkdir(parents=True, exist_ok=True)"

@@ -66,6 +66,8 @@ def constants(draft: Draft) -> Iterator[str]:
         yield assigned("SEXES", dict(columns["sex"].values))
     if columns["split"].column:
         yield assigned("SPLITS", dict(columns["split"].values))
+    elif draft.table_splits:
+        yield assigned("SPLITS", dict(draft.table_splits))
     else:
         yield assigned("SHARES", SHARES)
         yield comment("What groups are dealt by: another word deals them otherwise.")
@@ -97,6 +99,9 @@ def body(draft: Draft) -> Iterator[str]:
     if split := columns["split"].column:
         yield _guessed(columns["split"])
         yield f'    frame["split"] = folded(rows[{names[split]}]).map(SPLITS)'
+    if draft.table_splits:
+        yield _guessed(columns["split"])
+        yield '    frame["split"] = SPLITS[role]'
     yield from _labels(draft, names)
     if draft.targets:
         yield comment("Guessed: numbers with a unit in the name.", 4)

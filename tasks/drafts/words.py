@@ -44,6 +44,8 @@ UNITS = {
     "mm": "mm", "cm": "cm", "kg": "kg", "kpa": "kPa", "mmhg": "mmHg", "hu": "HU", "ml": "ml", "grad": "degrees",
     "deg": "degrees", "degrees": "degrees", "db/m": "dB/m", "ms": "ms", "bpm": "1/min", "mg/dl": "mg/dl", "%": "%",
     "percent": "%", "mm2": "mm²", "mm²": "mm²", "cm2": "cm²", "cm²": "cm²", "ml/min": "ml/min", "g": "g", "mgy": "mGy",
+    "mg/cm3": "mg/cm³", "mg/cm³": "mg/cm³", "g/cm2": "g/cm²", "g/cm²": "g/cm²", "kg/m2": "kg/m²", "kg/m²": "kg/m²",
+    "cm/s": "cm/s", "m/s": "m/s", "mmol/l": "mmol/l", "ng/ml": "ng/ml", "u/l": "U/l", "iu/l": "IU/l", "ml/m2": "ml/m²",
 }  # fmt: skip
 """As names of columns spell them, to how they are written."""
 
@@ -74,6 +76,13 @@ def unit_of(column: str) -> str | None:
     """The unit in the name of a column: at its end, in brackets, or behind ``_`` or a blank."""
     found = re.search(r"(?:[\[(]\s*([^\])]+?)\s*[\])]|[_ ]([^\W_]+|%|mm²|cm²))\s*$", column.casefold())
     return found and UNITS.get(found[1] or found[2])
+
+
+def split_of(name: str) -> str | None:
+    """The one split that a name tells: ``train`` of ``labels_train``; None of ``labels``, and of ``train_and_test``."""
+    own = {*words_of(name.replace("_", " ")), folded(name)}
+    found = [split for split, said in SPLITS.items() if not own.isdisjoint(said)]
+    return found[0] if len(found) == 1 else None
 
 
 def slug(text: str) -> str:
