@@ -16,6 +16,7 @@ import pytest
 
 from tasks.archives import MemberRefused, list_members, read_head, read_member
 from tasks.files import sha256_file
+from tasks.member_places import place_of, salvage
 from tasks.raw_memory import HashMemory, hash_archives
 from tasks.schema import UnusableInput
 from tasks.sources.local import find_archives
@@ -130,6 +131,27 @@ def test_the_head_of_a_damaged_member_is_refused_like_the_whole(method: int, tmp
         with pytest.raises(MemberRefused) as refused:
             read()
         assert refused.value.args[0] == "unreadable-member"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_what_a_damaged_member_still_holds_is_salvaged(method: int, tmp_path: Path) -> None:
+    path, data = tmp_path / "a.zip", b"".join(b"%05d" % number for number in range(20_000))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.png", data)
+    (found,) = find_archives([path])
+    place = place_of(found, "x.png", 0)
+    content = bytearray(path.read_bytes())
+    middle = place.data_offset + place.data_bytes // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    (found,) = find_archives([path])
+    with pytest.raises(MemberRefused):
+        read_member(found, "x.png", 0)
+    saved = salvage(found, "x.png", 0)
+    assert saved[:30_000] == data[:30_000]
+    assert saved != data
+    with pytest.raises(MemberRefused, match=r"no member y\.png begins at byte 0"):
+        salvage(found, "y.png", 0)
 
 
 def test_windows_separators_are_separators(tmp_path: Path) -> None:

@@ -269,6 +269,20 @@ def test_a_gate_that_fails_stops_the_chain_and_the_parent_says_why(
     assert not (lake / NIH / "latest.json").exists()
 
 
+def test_a_parent_says_why_it_went_no_further(sqlite: Site) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "is for nih-chest-xray, and not for behsof": {"dataset": "behsof"},
+        "there is no deployment prepare/none: run `scanmill deploy`; train": {"prepare": "prepare/none"},
+        f"{PREPARE} was cancelled: after 0.0005 hours it was still": {"prepare_hours": 0.0005},
+    }
+    runs = {words: sqlite.run(REFRESH, **parameters) for words, parameters in asked.items()}
+    for words, run in runs.items():
+        ended = sqlite.ended(run)
+        assert ended.state is not None
+        assert ended.state.is_failed()
+        assert words in message(ended)
+
+
 def test_one_run_of_a_dataset_at_a_time_and_a_server_that_goes_away_in_mid_run(
     sqlite: Site, slow_raw: Path, tmp_path: Path
 ) -> None:
