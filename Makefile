@@ -92,4 +92,4 @@ audit:  ## known vulnerabilities of the pinned packages, by pip-audit; asks pypi
 	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
 
 clean:  ## remove what make has made, data of the demo included
-	rm -rf $(VENV) $(VENV)-audit scanmill-demo bench-results build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit scanmill-demo bench-results fuzz-failures build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
