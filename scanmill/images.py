@@ -103,10 +103,11 @@ Decode: TypeAlias = "Callable[[Encoded], Pixels | None]"
 def decode(encoded: Encoded) -> Pixels | None:
     """Grey pixels in their own depth, by OpenCV, which lets other threads run; colour becomes luma. None where it is no
     image."""
-    if not 0 < _claimed_bytes(encoded) <= MOST_BYTES:
+    length = _trusted_length(encoded)
+    if not length:
         return None
     try:
-        pixels: Pixels | None = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels: Pixels | None = cv2.imdecode(np.frombuffer(encoded, np.uint8, length), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     if pixels is None or pixels.ndim == 2:
@@ -115,25 +116,36 @@ def decode(encoded: Encoded) -> Pixels | None:
     return grey
 
 
-def _claimed_bytes(encoded: Encoded) -> int:
-    """Of the pixels that the header of a PNG or a JPEG promises; 0 for anything else."""
+def _trusted_length(encoded: Encoded) -> int:
+    """How many bytes, from the first, of a PNG or a JPEG OpenCV may be given; 0 for anything else, and for those whose
+    header promises too many pixels."""
     if encoded[:16] == PNG_START and len(encoded) > 25:
-        width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (16, 20))
-        claimed = width * height * PNG_CHANNELS.get(encoded[25], 0) * (2 if encoded[24] == 16 else 1)
-        can_be = len(encoded) * DEFLATED * (MOST_UNPACKED if encoded[24] < 8 or encoded[25] == 3 else 1)
-        return claimed if claimed <= can_be and _has_whole_chunks(encoded) else 0
-    return _claimed_by_jpeg(encoded) if encoded[:3] == JPEG_START else 0
+        return _length_of_chunks(encoded) if 0 < _claimed_by_png(encoded) <= MOST_BYTES else 0
+    return len(encoded) if encoded[:3] == JPEG_START and 0 < _claimed_by_jpeg(encoded) <= MOST_BYTES else 0
 
 
-def _has_whole_chunks(encoded: Encoded) -> bool:
-    """Whether every chunk of a PNG up to its last is there: OpenCV asks for the memory of one before it reads it."""
-    at = 8
+def _claimed_by_png(encoded: Encoded) -> int:
+    """Bytes of the pixels that its header promises; 0 where so many bytes cannot hold them."""
+    width, height = (int.from_bytes(encoded[at : at + 4], "big") for at in (16, 20))
+    claimed = width * height * PNG_CHANNELS.get(encoded[25], 0) * (2 if encoded[24] == 16 else 1)
+    can_be = len(encoded) * DEFLATED * (MOST_UNPACKED if encoded[24] < 8 or encoded[25] == 3 else 1)
+    return claimed if claimed <= can_be else 0
+
+
+def _length_of_chunks(encoded: Encoded) -> int:
+    """Where the last chunk of a PNG ends; 0 where one is cut off or there are no pixels.
+
+    OpenCV asks for the memory of a chunk before it reads it, and looks for pixels behind the last one, too.
+    """
+    at, has_pixels = 8, False
     while at + 12 <= len(encoded):
         end = at + 12 + int.from_bytes(encoded[at : at + 4], "big")
-        if encoded[at + 4 : at + 8] == b"IEND":
-            return end <= len(encoded)
+        kind = encoded[at + 4 : at + 8]
+        has_pixels |= kind == b"IDAT"
+        if kind == b"IEND":
+            return end if has_pixels and end <= len(encoded) else 0
         at = end
-    return False
+    return 0
 
 
 def _claimed_by_jpeg(encoded: Encoded) -> int:
