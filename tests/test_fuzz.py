@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scanmill.images import decode
+from tests.command import ROOT
 from tests.fuzz import seeds
 from tests.fuzz.targets import TARGETS, outcome
 
@@ -22,6 +25,8 @@ EXECUTIONS = {
 }
 OTHERS = 100
 CORPUS_BYTES = 200_000
+MOST_MIB = 64
+"""More than a picture of a few hundred bytes may take; those that are kept took gigabytes."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -49,6 +54,19 @@ def test_no_memory_is_asked_for_what_a_header_only_claims() -> None:
     )
     assert decode(png[:16] + (90_000).to_bytes(4, "big") * 2 + png[24:]) is None
     assert decode(chunk) is None
+
+
+def test_what_once_took_memory_takes_none() -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from scanmill.images import decode\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "before = peak()\n"
+        "for path in sys.argv[1:]: decode(Path(path).read_bytes())\n"
+        "print(peak() - before)"
+    )
+    kept = sorted((seeds.CORPUS / "shard-image").iterdir())
+    done = subprocess.run([sys.executable, "-c", code, *kept], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < MOST_MIB
 
 
 def test_the_corpus_stays_small() -> None:
