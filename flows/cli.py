@@ -221,7 +221,7 @@ def check(
             from tasks.stages.plan import request
 
         wanted = request(dataset, raw, "", table=table, splits=splits, allow_missing=allow_missing)
-        with showing_progress(False if as_json else progress):
+        with showing_progress(progress, as_json):
             counts, verdict = check_metadata(wanted, judge)
         if as_json:
             print(json.dumps({"ok": verdict.passed, **counts, "verdict": verdict.as_json()}, sort_keys=True))
@@ -261,7 +261,7 @@ def fetch(
 
         secrets = _secrets(dataset)
         insist_on_lake(lake)
-        with showing_progress(False if as_json else progress), complaining_of_space(location(lake)):
+        with showing_progress(progress, as_json), complaining_of_space(location(lake)):
             fetched = bring(dataset, lake, secrets, source_url=source_url, files=files, rehash=rehash)
         print(json.dumps({"ok": True, **asdict(fetched)}) if as_json else summary.fetched_text(fetched, dataset))
 
@@ -403,7 +403,7 @@ def _prepare(
     dataset: str, raw: list[str], lake: str, options: dict[str, Any], as_json: bool, progress: bool | None
 ) -> None:
     began = time.monotonic()
-    with showing_progress(False if as_json else progress):
+    with showing_progress(progress, as_json):
         _look_before(dataset, raw, lake, options)
         outcome = _unchanged(dataset, raw, lake, options) or _run_flow(dataset, raw, lake, options)
     outcome |= {"dataset": dataset, "lake": lake, "seconds": round(time.monotonic() - began, 1)}

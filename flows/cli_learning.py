@@ -94,7 +94,7 @@ def train(
             return
         outcome = _trained_before(recipe, lake, release, run, settings, resume)
         if outcome is None:
-            with showing_progress(False if as_json else progress), running_a_flow("train") as flow:
+            with showing_progress(progress, as_json), running_a_flow("train") as flow:
                 outcome = dict(flow(recipe=recipe, lake=lake, release=release, run=run, overrides=settings))
         seconds = time.monotonic() - began
         if as_json:
@@ -140,7 +140,7 @@ def _radiomics(
     insist_on_reachable(location(lake))
     outcome = finished(recipe, lake, release, run, overrides)
     if outcome is None:
-        with showing_progress(False if as_json else progress), running_a_flow("radiomics") as flow:
+        with showing_progress(progress, as_json), running_a_flow("radiomics") as flow:
             outcome = dict(
                 flow(
                     recipe=recipe,
@@ -204,7 +204,7 @@ def evaluate(
         run, lake = _name_and_lake(run, lake)
         outcome = _evaluated_before(run, lake, resamples)
         if outcome is None or promote:
-            with showing_progress(False if as_json else progress), running_a_flow("evaluate") as flow:
+            with showing_progress(progress, as_json), running_a_flow("evaluate") as flow:
                 outcome = dict(flow(run=run, lake=lake, resamples=resamples, promote=promote))
         seconds = time.monotonic() - began
         if as_json:
@@ -301,7 +301,7 @@ def predict(
         from tasks.learning import predicting
 
         run, lake = _name_and_lake(run, lake)
-        with showing_progress(False if as_json else progress):
+        with showing_progress(progress, as_json):
             content, rows = predicting.of_folder(run, lake, images) if images else predicting.of_split(run, lake, split)
         write_bytes(out, content)
         seconds = time.monotonic() - began

@@ -65,8 +65,10 @@ def quarantine(
         lake, release = locate(reference)
         found = find(lake, release)
         picked = chosen(found, reason, stage)
-        with showing_progress(False if as_json else progress):
-            done = _extracted(found, picked, extract, raw or []) if extract is not None else None
+        done = None
+        if extract is not None:
+            with showing_progress(progress, as_json):
+                done = _extracted(found, picked, extract, raw or [])
         shown = limit if rows and limit else len(picked) if rows else 0
         if as_json:
             typer.echo(_json(found, picked, shown, done))

@@ -49,7 +49,7 @@ def verify(
 
         lake, release = locate_published(reference)
         wanted = [public_key(key) for key in keys or ()]
-        with showing_progress(False if as_json else progress):
+        with showing_progress(progress, as_json):
             found = verify_release(lake, release, wanted)
         if as_json:
             print(json.dumps({"ok": not found.problems, **found.__dict__}, sort_keys=True))

@@ -46,7 +46,7 @@ def sign(
             told = {"key": str(new_key), "public_key": f"{new_key}.pub", "fingerprint": make_key(new_key)}
             words = f"{new_key} is yours alone; give {new_key}.pub to those who are to verify: {told['fingerprint']}"
         else:
-            with showing_progress(False if as_json else progress):
+            with showing_progress(progress, as_json):
                 told = _sign(str(reference), key)
             words = f"{told['release']} is signed by {told['fingerprint']}: {told['signature']}"
         typer.echo(json.dumps({"ok": True, **told}) if as_json else words)

@@ -47,7 +47,7 @@ def trace(
     with errors_as_exit_codes(as_json):
         from tasks.trace import trace as trace_samples
 
-        with showing_progress(False if as_json else progress):
+        with showing_progress(progress, as_json):
             traced = _traced(reference, raw or [], verify=verify)
             found = trace_samples(traced, list(dict.fromkeys(sample_ids)), verify=verify)
         is_sound = all(check["ok"] for one in found for check in one.get("checks", ()))

@@ -78,13 +78,13 @@ class Lines(logging.Handler):
 
 
 @contextmanager
-def showing_progress(wanted: bool | None) -> Iterator[None]:
-    """Show progress for the block: bars on a terminal, lines elsewhere if asked, nothing otherwise."""
+def showing_progress(wanted: bool | None, as_json: bool = False) -> Iterator[None]:
+    """Show progress for the block: bars on a terminal, lines elsewhere if asked, nothing otherwise, or beside JSON."""
     console = Console(stderr=True)
     listener = stage_progress.logger
     listener.setLevel(logging.INFO)
     listener.propagate = False
-    if wanted is False or (wanted is None and not console.is_terminal):
+    if as_json or wanted is False or (wanted is None and not console.is_terminal):
         yield
         return
     if not console.is_terminal:

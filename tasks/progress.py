@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger("scanmill.progress")
 
@@ -62,6 +66,12 @@ class Meter:
             self._reported = now
             progress = Progress(self._stage, self._done, self._total, self._unit, now - self._began)
             logger.info("%s", progress, extra={"progress": progress})
+
+    def each(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items one by one; each is counted once the next is asked for."""
+        for item in items:
+            yield item
+            self.add(1)
 
 
 class ByteMeter:

@@ -161,11 +161,7 @@ def extract(rows: pd.DataFrame, raw: RawAgain, origin: Origin, dataset: Dataset,
     order = sorted((r for r in records if r["member"] is not None), key=lambda r: (r["archive"], r["offset"] or 0))
     for name in sorted({record["archive"] for record in order}):
         raw.archive(name)  # all of them before the first byte
-    meter = Meter("extract", len(order), "members")
-    done = []
-    for record in order:
-        done.append(_member(record, raw, written))
-        meter.add(1)
+    done = [_member(record, raw, written) for record in Meter("extract", len(order), "members").each(order)]
     # A row of headers is in its member.
     named = [r for r in records if r["table"] not in (None, HEADERS) and r["row"] is not None]
     done += _rows(named, raw, origin, dataset, written)

@@ -104,11 +104,8 @@ def trace(traced: Traced, sample_ids: Sequence[str], *, verify: bool) -> list[di
     rows = {str(row["sample_id"]): row for row in samples.to_dict("records")}
     known = {str(row["sample_id"]): row for row in origins.to_dict("records")}
     groups = read_frame(traced.folder / "samples.parquet", columns=["group_id", "split"])
-    meter, found = Meter("trace", len(sample_ids), "samples"), []
-    for name in sample_ids:
-        found.append(_one(traced, rows[name], known.get(name, {}), groups, verify=verify))
-        meter.add(1)
-    return found
+    names = Meter("trace", len(sample_ids), "samples").each(sample_ids)
+    return [_one(traced, rows[name], known.get(name, {}), groups, verify=verify) for name in names]
 
 
 def _only(path: Location, column: str, values: Sequence[str]) -> pd.DataFrame:

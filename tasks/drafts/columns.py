@@ -52,7 +52,7 @@ class Guess:
     is_sure: bool = True
     """False where a user should be asked."""
     values: Mapping[str, str] = field(default_factory=dict)
-    """Folded cell to the value that it stands for, for sexes and splits."""
+    """Folded cell to the value that it stands for, for sexes and splits; where tables are splits, their role to it."""
     numbers: Numbers = Numbers()
 
 
@@ -181,12 +181,16 @@ def _without_crossing(rows: pd.DataFrame, guesses: dict[Role, Guess]) -> dict[Ro
     patient, split = guesses["patient"], guesses["split"]
     if patient.column is None or split.column is None:
         return guesses
-    said = pd.DataFrame({"who": rows[patient.column], "split": rows[split.column].map(folded).map(split.values)})
+    by_row = rows[split.column].map(folded).map(split.values)
+    return guesses | {"split": unless_crossed(split, rows[patient.column], by_row, f"{split.column!r} puts")}
+
+
+def unless_crossed(guess: Guess, patients: pd.Series, splits: pd.Series, putting: str) -> Guess:
+    """The guess, or, where a patient crosses its splits, the one that they are dealt; ``putting`` begins the reason."""
+    said = pd.DataFrame({"who": patients, "split": splits})
     crossing = int((said[said["who"] != ""].groupby("who")["split"].nunique() > 1).sum())
-    if crossing:
-        because = f"{split.column!r} puts {crossing} patients into two splits: dealt 70/15/15 by patient instead"
-        guesses["split"] = Guess(None, because, is_sure=False)
-    return guesses
+    because = f"{putting} {crossing} patients into two splits: dealt 70/15/15 by patient instead"
+    return Guess(None, because, is_sure=False) if crossing else guess
 
 
 def _quoted(values: list[str]) -> str:

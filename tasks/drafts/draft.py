@@ -64,8 +64,6 @@ class Draft:
     masks: Masks | None
     rows: pd.DataFrame
     """Of all tables, one below the other."""
-    table_splits: Mapping[str, str] = field(default_factory=dict)
-    """Role of every table to the split that it is, where their names say so."""
 
     @property
     def module(self) -> str:
@@ -75,7 +73,13 @@ class Draft:
     @property
     def is_dealt(self) -> bool:
         """Whether no split is published."""
-        return self.columns["split"].column is None and not self.table_splits
+        return not self.columns["split"].values
+
+    @property
+    def table_splits(self) -> Mapping[str, str]:
+        """Role of every table to the split that it is, where their names say so."""
+        published = self.columns["split"]
+        return {} if published.column else published.values
 
     @property
     def group(self) -> str:
@@ -89,11 +93,11 @@ class Draft:
     @property
     def splits(self) -> tuple[str, ...]:
         """Published ones, or those that are dealt."""
-        published = set(self.columns["split"].values.values()) | set(self.table_splits.values())
-        if not published:
+        if self.is_dealt:
             return ("train", "validation", "test", *(["predict"] if self.unlabelled else []))
         order = list(words.SPLITS)
-        return tuple(sorted(published, key=lambda s: (order.index(s) if s in order else 9, s)))
+        published = self.columns["split"].values.values()
+        return tuple(sorted(set(published), key=lambda s: (order.index(s) if s in order else 9, s)))
 
     @property
     def labelled_splits(self) -> tuple[str, ...]:
@@ -173,11 +177,9 @@ def make(name: str, found: Found, answers: Answers) -> Draft:
     by_key = {masked(member.name): member for member in found.masks}
     looks = look_at(found, {} if keys.is_path else by_key, keys.by_member)
     fit = match(found.sheets, pairings, keys)
-    by_table: dict[str, str] = {}
     if columns["split"].column is None and answers.roles.get("split") is None:
-        by_table, columns = _split_by_table(found.sheets, labels, columns)
-    masks = _masks(found, keys, looks)
-    return Draft(name, found, keys, pairings, fit, columns, labels, targets, looks, masks, rows, by_table)
+        columns["split"] = _split_by_table(rows, found.sheets, labels, columns)
+    return Draft(name, found, keys, pairings, fit, columns, labels, targets, looks, _masks(found, keys, looks), rows)
 
 
 def unlabelled(sheets: tuple[Sheet, ...], labels: Labels) -> tuple[str, ...]:
@@ -188,26 +190,24 @@ def unlabelled(sheets: tuple[Sheet, ...], labels: Labels) -> tuple[str, ...]:
 
 
 def _split_by_table(
-    sheets: tuple[Sheet, ...], labels: Labels, columns: dict[Role, Guess]
-) -> tuple[dict[str, str], dict[Role, Guess]]:
-    """The split of every table, where the labelled ones are named like two or more; and the guesses that say so.
+    rows: pd.DataFrame, sheets: tuple[Sheet, ...], labels: Labels, columns: Mapping[Role, Guess]
+) -> Guess:
+    """The guess that every table is a split, where the labelled ones are named like two or more; else the one so far.
 
-    As with a column, splits that a patient crosses are left aside.
+    ``rows`` are those of the tables, one below the other.
     """
     bare = unlabelled(sheets, labels)
     found = {s.rule.role: "predict" if s.rule.role in bare else words.split_of(s.rule.role) for s in sheets}
     named = {role: split for role, split in found.items() if split}
     if len(named) < len(sheets) or len(set(named.values()) - {"predict"}) < 2:
-        return {}, columns
-    if patient := columns["patient"].column:
-        who = pd.concat([sheet.rows[patient] for sheet in sheets], keys=[named[s.rule.role] for s in sheets])
-        who = who[who != ""].reset_index(level=0, name="who")
-        if crossing := int((who.groupby("who")["level_0"].nunique() > 1).sum()):
-            because = f"the tables put {crossing} patients into two splits: dealt 70/15/15 by patient instead"
-            return {}, {**columns, "split": Guess(None, because, is_sure=False)}
+        return columns["split"]
     told = ", ".join(f"{sheet.member} is {named[sheet.rule.role]}" for sheet in sheets)
-    because = f"each table is a split, by its name: {told}"
-    return named, {**columns, "split": Guess(None, because)}
+    guess = Guess(None, f"each table is a split, by its name: {told}", values=named)
+    patient = columns["patient"].column
+    if patient is None:
+        return guess
+    by_row = pd.Series([named[sheet.rule.role] for sheet in sheets for _ in sheet.rows.index], index=rows.index)
+    return roles.unless_crossed(guess, rows[patient], by_row, "the tables put")
 
 
 def _of_headers(name: str, found: Found, answers: Answers) -> Draft:

@@ -135,18 +135,16 @@ class _Code:
         if prefixes[0]:
             below = escaped_braces(prefixes[0]) if len(prefixes) == 1 else "{FOLDERS[part]}"
         sheets = draft.found.sheets
+        is_one = len(sheets) == 1
         yield "    files: dict[str, bytes] = {}"
-        if len(sheets) == 1:
-            yield "    rows = []"
-        else:
-            yield f"    rows: list[list[dict[str, str]]] = [[] for _ in range({len(sheets)})]"
+        yield (
+            "    rows = []" if is_one else f"    rows: list[list[dict[str, str]]] = [[] for _ in range({len(sheets)})]"
+        )
         yield "    for number in range(images):"
         yield f"        name = {_f(shape)}"
-        if len(sheets) == 1:
-            yield "        rows.append(_row(number, name, seed))"
-        else:
+        if not is_one:
             yield f"        part = ({self._group()}) % {len(sheets)}"
-            yield "        rows[part].append(_row(number, name, seed))"
+        yield f"        rows{'' if is_one else '[part]'}.append(_row(number, name, seed))"
         yield f"        files[{_f(root + below + '{name}' + extension)}] = _picture(number, seed)"
         if draft.masks and draft.masks.are_used:
             mask = draft.found.masks[0]
@@ -165,7 +163,7 @@ class _Code:
             yield "        (folder / path).parent.mkdir(parents=True, exist_ok=True)"
             yield "        (folder / path).write_bytes(data)"
         for number, sheet in enumerate(sheets):
-            part = "rows" if len(sheets) == 1 else f"rows[{number}]"
+            part = "rows" if is_one else f"rows[{number}]"
             columns = f"COLUMNS{number or ''}"
             if "/" in sheet.member:
                 yield f"    (folder / {text(sheet.member)}).parent.mkdir(parents=True, exist_ok=True)"

@@ -64,14 +64,12 @@ def constants(draft: Draft) -> Iterator[str]:
         yield assigned("ANSWERS", dict(labels.answers))
     if columns["sex"].column:
         yield assigned("SEXES", dict(columns["sex"].values))
-    if columns["split"].column:
-        yield assigned("SPLITS", dict(columns["split"].values))
-    elif draft.table_splits:
-        yield assigned("SPLITS", dict(draft.table_splits))
-    else:
+    if draft.is_dealt:
         yield assigned("SHARES", SHARES)
         yield comment("What groups are dealt by: another word deals them otherwise.")
         yield assigned("NAME", draft.name)
+    else:
+        yield assigned("SPLITS", dict(columns["split"].values))
     yield from _Names(draft).constants()
 
 

@@ -52,6 +52,5 @@ def images_of(release: Release, splits: Collection[str]) -> Iterator[tuple[str, 
     rows = source.samples.index[source.samples["split"].isin(list(splits))].to_numpy()
     meter = Meter("read", len(rows), "images")
     with refusing():
-        for row, pixels in images_in_order(source, rows):
+        for row, pixels in meter.each(images_in_order(source, rows)):
             yield str(source.samples["sample_id"].iat[row]), pixels
-            meter.add(1)

@@ -73,13 +73,12 @@ def of_folder(run: Run, lake: str, folder: Path) -> tuple[bytes, int]:
     question = run.recipe.questions()[0]
     answers, reasons = np.full((len(paths), len(question.of)), np.nan), []
     meter = Meter("predict", len(paths), "vertebrae")
-    for number, path in enumerate(paths):
+    for number, path in enumerate(meter.each(paths)):
         try:
             answers[number] = answer(_measured(path, folder / "masks" / f"{path.stem}.png", engines))[0]
             reasons.append("")
         except (Unmeasurable, ImageRefused) as error:
             reasons.append(": ".join(str(part) for part in error.args))
-        meter.add(1)
     samples = pd.DataFrame({"sample_id": [path.stem for path in paths]})
     names = [path.name for path in paths]
     content = to_csv(samples, run.recipe.questions(), {question.name: answers}, names, reasons=reasons)
